@@ -1,0 +1,2 @@
+//! The three Lambda functions: see `insights_archive::lambda`.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The command line: see `insights_archive::cli`.
+fn main() {}

@@ -1,0 +1,309 @@
+//! What passes between the stages: small, versioned, without secrets and without URLs.
+//!
+//! A message is data from outside: every field is checked when it is read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::ETag;
+use crate::export::{AppId, Event, Export, Invalid, JobId, Time, Week, text_newtype};
+
+/// The version that is written. The version before it is read as well, from the second one on, so
+/// that a deploy kills no chain.
+const VERSION: u32 = 1;
+
+/// Three jobs a chain: one, and two more for what passes.
+pub const MOST_ATTEMPTS: u32 = 3;
+
+/// The message loop's own bound, above anything that the deadline allows.
+pub const MOST_HOPS: u32 = 2_000;
+
+/// The most fragments of one job, so that a manifest and a message stay small.
+pub const MOST_FRAGMENTS: u32 = 10_000;
+
+text_newtype!(
+    /// The messages that carry one export from its first to its end have one of these in common.
+    ChainId,
+    "a chain's id",
+    "1 to 64 letters, digits and '-'",
+    |text| (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+);
+
+/// One message of a chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// What is being archived.
+    pub export: Export,
+    /// Whose messages these are.
+    pub chain: ChainId,
+    /// How many jobs the chain has started, the one under way included.
+    pub attempt: u32,
+    /// How many messages the chain has sent: the fence against duplicates and the loop's bound.
+    pub hop: u32,
+    /// When the chain first started a job; the deadline counts from here.
+    pub first_start: Option<Time>,
+    /// Before this it is only delayed again.
+    pub not_before: Option<Time>,
+    /// The version of the manifest to replace; `None` for a week that is missing.
+    pub base: Option<ETag>,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// The stage that a message is for, and what it needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Start a job.
+    Start,
+    /// Look at the job.
+    Look(Looking),
+    /// Copy a run of fragments.
+    Copy(Slice),
+}
+
+/// What the looks so far have shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Looking {
+    /// The job.
+    pub id: JobId,
+    /// When it was started.
+    pub started_at: Time,
+    /// How many looks it has had.
+    pub looks: u32,
+    /// The last percentage that it told.
+    pub percent: Option<f64>,
+    /// When that last moved.
+    pub moved_at: Time,
+    /// How many looks in a row gave an answer that cannot be acted on (no files, too few, no sense).
+    pub puzzled: u32,
+    /// How many looks in a row got no answer.
+    pub unanswered: u32,
+}
+
+/// A run of fragments of one job, the work of one copy message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slice {
+    /// The job that made them.
+    pub job: JobId,
+    /// How many fragments the job has in all.
+    pub of: u32,
+    /// Those of this slice.
+    pub fragments: Vec<Fragment>,
+    /// Runs in a row that ended at the time limit without one finished fragment.
+    pub fruitless: u32,
+    /// Runs in a row that met trouble which passes; sets the backoff.
+    pub troubled: u32,
+    /// How many fresh looks in a row have not made a refused link work.
+    pub refused: u32,
+}
+
+/// One fragment, by its place and the vendor's name for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fragment {
+    /// Counted from 1.
+    pub number: u32,
+    /// The vendor's id of the file.
+    pub file_id: String,
+}
+
+/// The stage, on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    Poll,
+    Copy,
+}
+
+/// The message, on the wire: one flat envelope.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wire {
+    version: u32,
+    stage: Stage,
+    app: AppId,
+    event: Event,
+    week: Week,
+    chain: ChainId,
+    attempt: u32,
+    hop: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_start: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<ETag>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<Looking>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slice: Option<WireSlice>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WireSlice {
+    job: JobId,
+    of: u32,
+    fragments: Vec<Fragment>,
+    #[serde(default)]
+    fruitless: u32,
+    #[serde(default)]
+    troubled: u32,
+    #[serde(default)]
+    refused: u32,
+}
+
+/// Why a body is not a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Not JSON, or not of the message's shape.
+    #[error("not a message of this system: {0}")]
+    Shape(String),
+    /// Of a version that this code does not read.
+    #[error("a message of version {0}; this code reads version {VERSION}")]
+    Version(u64),
+    /// A field is out of its range.
+    #[error("not a message of this system: {0}")]
+    Range(#[from] Invalid),
+}
+
+impl Message {
+    /// The body that is sent.
+    pub fn to_json(&self) -> String {
+        let (stage, job, slice) = match &self.work {
+            Work::Start => (Stage::Poll, None, None),
+            Work::Look(looking) => (Stage::Poll, Some(looking.clone()), None),
+            Work::Copy(slice) => (Stage::Copy, None, Some(WireSlice::from(slice.clone()))),
+        };
+        let wire = Wire {
+            version: VERSION,
+            stage,
+            app: self.export.app.clone(),
+            event: self.export.event,
+            week: self.export.week,
+            chain: self.chain.clone(),
+            attempt: self.attempt,
+            hop: self.hop,
+            first_start: self.first_start,
+            not_before: self.not_before,
+            base: self.base.clone(),
+            job,
+            slice,
+        };
+        // Maps with text keys and finite numbers always serialise.
+        serde_json::to_string(&wire).unwrap_or_default()
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is not JSON, of another version, or a field is out of its range.
+    pub fn from_json(body: &str) -> Result<Self, Unreadable> {
+        let shape = |error: serde_json::Error| Unreadable::Shape(error.to_string());
+        let value: serde_json::Value = serde_json::from_str(body).map_err(shape)?;
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version == u64::from(VERSION) => {}
+            Some(other) => return Err(Unreadable::Version(other)),
+            None => return Err(Unreadable::Shape("no version".to_owned())),
+        }
+        let wire: Wire = serde_json::from_value(value).map_err(shape)?;
+        if wire.attempt > MOST_ATTEMPTS {
+            let seen = wire.attempt.to_string();
+            return Err(Invalid::new("attempt", "from 0 to 3", &seen).into());
+        }
+        // One more than the cap is what giving up looks like from outside; beyond it is nonsense.
+        if wire.hop > MOST_HOPS + 1 {
+            return Err(Invalid::new("hop", "from 0 to 2001", &wire.hop.to_string()).into());
+        }
+        let work = match (wire.stage, wire.job, wire.slice) {
+            (Stage::Poll, None, None) => Work::Start,
+            (Stage::Poll, Some(looking), None) => Work::Look(looking.checked()?),
+            (Stage::Copy, None, Some(slice)) => Work::Copy(slice.checked()?),
+            (Stage::Poll, ..) => {
+                return Err(Unreadable::Shape("a poll message has no slice".to_owned()));
+            }
+            (Stage::Copy, ..) => {
+                return Err(Unreadable::Shape(
+                    "a copy message has a slice and no job".to_owned(),
+                ));
+            }
+        };
+        Ok(Self {
+            export: Export {
+                app: wire.app,
+                event: wire.event,
+                week: wire.week,
+            },
+            chain: wire.chain,
+            attempt: wire.attempt,
+            hop: wire.hop,
+            first_start: wire.first_start,
+            not_before: wire.not_before,
+            base: wire.base,
+            work,
+        })
+    }
+}
+
+impl Looking {
+    fn checked(self) -> Result<Self, Invalid> {
+        match self.percent {
+            Some(percent) if !(0.0..=100.0).contains(&percent) => Err(Invalid::new(
+                "percent",
+                "from 0 to 100",
+                &percent.to_string(),
+            )),
+            _ => Ok(self),
+        }
+    }
+}
+
+impl WireSlice {
+    fn checked(self) -> Result<Slice, Invalid> {
+        if !(1..=MOST_FRAGMENTS).contains(&self.of) {
+            return Err(Invalid::new("of", "from 1 to 10000", &self.of.to_string()));
+        }
+        if self.fragments.is_empty() {
+            return Err(Invalid::new("fragments", "at least one", "none"));
+        }
+        for (index, fragment) in self.fragments.iter().enumerate() {
+            if !(1..=self.of).contains(&fragment.number) {
+                let seen = format!("{} of {}", fragment.number, self.of);
+                return Err(Invalid::new("a fragment's number", "from 1 to `of`", &seen));
+            }
+            let twice = |other: &Fragment| {
+                other.number == fragment.number || other.file_id == fragment.file_id
+            };
+            if self.fragments[..index].iter().any(twice) {
+                let seen = fragment.number.to_string();
+                return Err(Invalid::new(
+                    "fragments",
+                    "distinct in number and file id",
+                    &seen,
+                ));
+            }
+        }
+        Ok(Slice {
+            job: self.job,
+            of: self.of,
+            fragments: self.fragments,
+            fruitless: self.fruitless,
+            troubled: self.troubled,
+            refused: self.refused,
+        })
+    }
+}
+
+impl From<Slice> for WireSlice {
+    fn from(slice: Slice) -> Self {
+        Self {
+            job: slice.job,
+            of: slice.of,
+            fragments: slice.fragments,
+            fruitless: slice.fruitless,
+            troubled: slice.troubled,
+            refused: slice.refused,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The three stages and what passes between them.
+
+pub mod message;

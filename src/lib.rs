@@ -7,10 +7,12 @@
 //! - [`archive`]: where it goes: keys, manifests, receipts, stores
 //! - [`queue`]: what carries messages between stages
 //! - [`stages`]: enqueue, poll, copy: every decision
+//! - [`run`](mod@run): the three stages in one process
 
 pub mod archive;
 pub mod export;
 pub mod kore;
 pub mod queue;
 pub mod records;
+pub mod run;
 pub mod stages;

@@ -95,7 +95,7 @@ pub(super) async fn run<E: Edges>(
     let mut tally = Tally::default();
     let had = there.len();
     for (number, receipt) in
-        read_receipts(edges, message, slice, there.iter().map(|f| f.number)).await?
+        read_receipts(edges, message, slice, there.iter().map(|f| f.number).collect()).await?
     {
         match receipt {
             Ok(receipt) => drop(tally.stands.insert(number, receipt)),
@@ -360,7 +360,7 @@ async fn complete<E: Edges>(
             .into_iter()
             .filter(|number| !stands.contains_key(number));
         let others: Vec<_> = others.collect();
-        for (number, receipt) in read_receipts(edges, message, slice, others.into_iter()).await? {
+        for (number, receipt) in read_receipts(edges, message, slice, others).await? {
             match receipt {
                 Ok(receipt) => drop(stands.insert(number, receipt)),
                 Err(why) => return restart(edges, message, why).await,
@@ -399,9 +399,9 @@ async fn read_receipts<E: Edges>(
     edges: &E,
     message: &Message,
     slice: &Slice,
-    numbers: impl Iterator<Item = u32>,
+    numbers: Vec<u32>,
 ) -> Result<Vec<(u32, Result<Receipt, String>)>, StageError> {
-    let reads = numbers.map(|number| async move {
+    let reads = numbers.into_iter().map(|number| async move {
         let part = match Part::new(number, slice.of) {
             Ok(part) => part,
             Err(error) => return Ok((number, Err(error.to_string()))),

@@ -8,8 +8,10 @@
 //! - [`queue`]: what carries messages between stages
 //! - [`stages`]: enqueue, poll, copy: every decision
 //! - [`run`](mod@run): the three stages in one process
+//! - [`cli`]: the command line
 
 pub mod archive;
+pub mod cli;
 pub mod export;
 pub mod kore;
 pub mod queue;

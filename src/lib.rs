@@ -14,4 +14,5 @@ pub mod export;
 pub mod host;
 pub mod kore;
 pub mod queue;
+pub mod records;
 pub mod stages;

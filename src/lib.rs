@@ -10,6 +10,7 @@
 //! - [`run`](mod@run): the three stages in one process
 
 pub mod archive;
+pub mod aws;
 pub mod export;
 pub mod kore;
 pub mod queue;

@@ -94,8 +94,13 @@ pub(super) async fn run<E: Edges>(
         .partition(|f| standing.contains(&f.number));
     let mut tally = Tally::default();
     let had = there.len();
-    for (number, receipt) in
-        read_receipts(edges, message, slice, there.iter().map(|f| f.number).collect()).await?
+    for (number, receipt) in read_receipts(
+        edges,
+        message,
+        slice,
+        there.iter().map(|f| f.number).collect(),
+    )
+    .await?
     {
         match receipt {
             Ok(receipt) => drop(tally.stands.insert(number, receipt)),

@@ -1,6 +1,9 @@
 //! The vendor's side: starting exports, looking at jobs, opening files.
 
+pub mod client;
 pub mod job;
+pub mod source;
+pub mod token;
 mod words;
 
 use std::time::Duration;

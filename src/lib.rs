@@ -12,4 +12,5 @@ pub mod archive;
 pub mod export;
 pub mod kore;
 pub mod queue;
+pub mod records;
 pub mod stages;

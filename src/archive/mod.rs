@@ -3,6 +3,9 @@
 //! Keys here are relative to the archive's root; a bucket's prefix is the bucket's own business, so
 //! an archive can be moved without rewriting its manifests.
 
+#[cfg(test)]
+pub(crate) mod behaviour;
+pub mod folder;
 pub mod key;
 pub mod manifest;
 pub mod receipt;

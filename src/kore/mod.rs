@@ -1,6 +1,7 @@
 //! The vendor's side: starting exports, looking at jobs, opening files.
 
 pub mod job;
+mod words;
 
 use std::time::Duration;
 

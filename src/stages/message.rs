@@ -94,8 +94,6 @@ pub struct Slice {
     pub fruitless: u32,
     /// Runs in a row that met trouble which passes; sets the backoff.
     pub troubled: u32,
-    /// How many fresh looks in a row have not made a refused link work.
-    pub refused: u32,
 }
 
 /// One fragment, by its place and the vendor's name for it.
@@ -150,8 +148,6 @@ struct WireSlice {
     fruitless: u32,
     #[serde(default)]
     troubled: u32,
-    #[serde(default)]
-    refused: u32,
 }
 
 /// Why a body is not a message.
@@ -169,6 +165,31 @@ pub enum Unreadable {
 }
 
 impl Message {
+    /// The first message of a chain.
+    pub fn start(export: Export, chain: ChainId, base: Option<ETag>) -> Self {
+        Self {
+            export,
+            chain,
+            attempt: 0,
+            hop: 0,
+            first_start: None,
+            not_before: None,
+            base,
+            work: Work::Start,
+        }
+    }
+
+    /// The next message of the chain.
+    #[must_use]
+    pub fn with(&self, work: Work) -> Self {
+        Self {
+            hop: self.hop + 1,
+            not_before: None,
+            work,
+            ..self.clone()
+        }
+    }
+
     /// The body that is sent.
     pub fn to_json(&self) -> String {
         let (stage, job, slice) = match &self.work {
@@ -290,7 +311,6 @@ impl WireSlice {
             fragments: self.fragments,
             fruitless: self.fruitless,
             troubled: self.troubled,
-            refused: self.refused,
         })
     }
 }
@@ -303,7 +323,6 @@ impl From<Slice> for WireSlice {
             fragments: slice.fragments,
             fruitless: slice.fruitless,
             troubled: slice.troubled,
-            refused: slice.refused,
         }
     }
 }

@@ -1,3 +1,377 @@
-//! The three stages and what passes between them.
+//! The three stages: enqueue, poll, copy. Every decision of the system is made here.
+//!
+//! A stage reads and acts through [`Edges`] only, so the same code runs in the Lambda functions, in
+//! one local process, and under a simulator that injects faults. What it decides from what it has
+//! read is a pure function beside it.
+//!
+//! Safety never rests on a claim or on the order of messages: objects under `data/` are create-only,
+//! and the manifest is written with a condition. Claims and hops only save work.
 
+pub mod claim;
+mod commit;
+pub mod copy;
+pub mod enqueue;
+mod fragment;
 pub mod message;
+pub mod pace;
+pub mod poll;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::archive::{Archive, ArchiveError, PART_BYTES};
+use crate::export::{Export, Invalid, JobId, Time};
+use crate::kore::{ApiError, Kore};
+use crate::queue::{DeadLetter, LONGEST_DELAY, Outgoing, Queue, QueueError};
+use message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
+
+/// The outside, as the stages see it.
+pub trait Edges: Send + Sync {
+    /// The vendor.
+    type Kore: Kore;
+    /// The store.
+    type Archive: Archive;
+    /// What carries messages.
+    type Queue: Queue;
+
+    /// The vendor.
+    fn kore(&self) -> &Self::Kore;
+    /// The store.
+    fn archive(&self) -> &Self::Archive;
+    /// What carries messages.
+    fn queue(&self) -> &Self::Queue;
+    /// What the decisions go by.
+    fn rules(&self) -> &Rules;
+    /// The memory that fragments in flight may take.
+    fn budget(&self) -> &Budget;
+    /// The wall clock.
+    fn now(&self) -> Time;
+    /// Random bits, for ids and jitter.
+    fn random(&self) -> u64;
+    /// Takes note of what happened to an export: for logs, metrics and progress.
+    fn report(&self, export: &Export, report: Report);
+}
+
+/// What the decisions of poll and copy go by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// A job whose percentage has not moved for this long is given up (`StallMinutes`).
+    pub stall: Duration,
+    /// A chain that started its first job this long ago is given up (`DeadlineHours`).
+    pub deadline: Duration,
+    /// How long one run of the poll stage can last.
+    pub poll_limit: Duration,
+    /// How long a claim outlives its last sign of life.
+    pub lease: Lease,
+}
+
+/// How long a claim outlives its last sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// Until the next message has been due for so long that the queue has delivered it again: the
+    /// message's delay plus the visibility time-out of its queue.
+    Delivery {
+        /// The poll queue's visibility time-out.
+        poll: Duration,
+        /// The copy queue's visibility time-out.
+        copy: Duration,
+    },
+    /// This long; somebody renews it while the process lives ([`claim::renew`]).
+    Renewed(Duration),
+}
+
+impl Lease {
+    /// Until when a claim is good whose next message goes to a stage with a delay.
+    fn until(self, now: Time, to: &Work, delay: Duration) -> Time {
+        now.after(match (self, to) {
+            (Self::Renewed(span), _) => span,
+            (Self::Delivery { copy, .. }, Work::Copy(_)) => delay + copy,
+            (Self::Delivery { poll, .. }, _) => delay + poll,
+        })
+    }
+}
+
+/// The memory that fragments in flight may take, shared by all of them.
+///
+/// Each fragment in flight holds one part for certain; a second, to read ahead while the first one
+/// is uploaded, only while there is room. So nothing waits while holding what others wait for.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    parts: Arc<Semaphore>,
+    at_once: usize,
+}
+
+impl Budget {
+    /// A budget of so many bytes and so many fragments at once; at least one part and one fragment.
+    pub fn new(bytes: usize, at_once: usize) -> Self {
+        let parts = (bytes / PART_BYTES).clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            parts: Arc::new(Semaphore::new(parts)),
+            at_once: at_once.clamp(1, parts),
+        }
+    }
+}
+
+/// What happened to an export.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// A job was started.
+    Started {
+        /// Its id.
+        job: JobId,
+        /// Which one of the chain, counted from 1.
+        attempt: u32,
+    },
+    /// A job that an earlier chain started is carried on.
+    Adopted {
+        /// Its id.
+        job: JobId,
+    },
+    /// A look found the job under way.
+    Looked {
+        /// How far it says it is.
+        percent: Option<f64>,
+    },
+    /// The vendor answered with an error.
+    HostTrouble(ApiError),
+    /// Something passes, it is hoped: tried again after the delay.
+    Delayed {
+        /// How long.
+        delay: Duration,
+        /// What passes.
+        why: String,
+    },
+    /// The job has succeeded; copying begins.
+    Exported {
+        /// Its id.
+        job: JobId,
+        /// How many files it has.
+        files: u32,
+        /// How many records it says they have.
+        records: Option<u64>,
+        /// How many looks it took.
+        looks: u32,
+        /// How long it took, as far as the looks can tell.
+        took: Duration,
+    },
+    /// Bytes of a fragment have arrived.
+    Arrived {
+        /// How many.
+        bytes: u64,
+    },
+    /// A fragment stands in the archive and has its receipt.
+    Copied {
+        /// Its number.
+        number: u32,
+        /// How many the job has.
+        of: u32,
+        /// Its length.
+        bytes: u64,
+        /// How many records it holds.
+        records: u64,
+        /// How long this took.
+        took: Duration,
+    },
+    /// Something else came instead of a fragment, twice.
+    Quarantined {
+        /// Where it was put.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A run of the copy stage has ended with fragments left.
+    Continued {
+        /// How many.
+        left: usize,
+    },
+    /// A new job is needed.
+    Restarting {
+        /// Why.
+        why: String,
+    },
+    /// The export was committed by this run.
+    Committed {
+        /// Files in the archive.
+        files: u64,
+        /// Records in them.
+        records: u64,
+        /// Bytes in them.
+        bytes: u64,
+        /// What a person should look at.
+        discrepancies: Vec<String>,
+        /// Since the chain first started a job.
+        took: Duration,
+    },
+    /// The export was given up, and its start message put into the dead-letter queue.
+    GaveUp {
+        /// Why.
+        reason: String,
+    },
+    /// There was nothing to do.
+    Ended {
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// How one message's work ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Another message carries the chain on.
+    Continues,
+    /// The export stands in the archive (in another version than `base`, for a replacement).
+    Archived,
+    /// Another chain is at work on it, until then at least.
+    Held(Time),
+    /// The message is a duplicate or was overtaken; its chain goes on elsewhere.
+    Overtaken,
+    /// The export was given up.
+    GaveUp(String),
+}
+
+/// Why a message's work could not be done or handed on: the message must come again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StageError {
+    /// The archive failed.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// How long to wait when the archive does not answer.
+const ARCHIVE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Does one message's work. `limit` is when this run must have ended, where it must.
+///
+/// # Errors
+/// When the archive refuses, or the queue fails: the message must be delivered again. Trouble of the
+/// archive that passes is not an error: the message goes round.
+pub async fn handle<E: Edges>(
+    edges: &E,
+    message: &Message,
+    limit: Option<Instant>,
+) -> Result<Outcome, StageError> {
+    if let Some(due) = message.not_before.filter(|due| edges.now() < *due) {
+        let wait = due.since(edges.now());
+        return send_after(edges, message.with(message.work.clone()), wait).await;
+    }
+    let result = match &message.work {
+        Work::Copy(slice) => copy::run(edges, message, slice, limit).await,
+        Work::Start => poll::start(edges, message).await,
+        Work::Look(looking) => poll::look(edges, message, looking).await,
+    };
+    match result {
+        Err(StageError::Archive(error @ ArchiveError::Unavailable { .. }))
+            if message.hop <= MOST_HOPS =>
+        {
+            let delay = pace::jittered(ARCHIVE_PAUSE, edges.random());
+            let why = error.to_string();
+            edges.report(&message.export, Report::Delayed { delay, why });
+            send_after(edges, message.with(message.work.clone()), delay).await
+        }
+        other => other,
+    }
+}
+
+/// Sends one message after a delay of any length: what exceeds the queue's longest is made of hops.
+async fn send_after<E: Edges>(
+    edges: &E,
+    mut message: Message,
+    delay: Duration,
+) -> Result<Outcome, StageError> {
+    message.not_before = (delay > LONGEST_DELAY).then(|| edges.now().after(delay));
+    let delay = delay.min(LONGEST_DELAY);
+    edges
+        .queue()
+        .send(vec![Outgoing { message, delay }])
+        .await?;
+    Ok(Outcome::Continues)
+}
+
+/// Sends one message after a delay, then renews the claim and, for a poll, raises its hop. The hops
+/// of copies are not fences: slices of one job go on side by side.
+async fn carry_on<E: Edges>(
+    edges: &E,
+    message: Message,
+    delay: Duration,
+) -> Result<Outcome, StageError> {
+    let (export, chain) = (message.export.clone(), message.chain.clone());
+    let hop = if let Work::Copy(_) = message.work {
+        0
+    } else {
+        message.hop
+    };
+    let until = edges.rules().lease.until(edges.now(), &message.work, delay);
+    let outcome = send_after(edges, message, delay).await?;
+    claim::advance(edges, &export, &chain, hop, until).await;
+    Ok(outcome)
+}
+
+/// A new job for the chain, after a pause; or the end, after three.
+async fn restart<E: Edges>(
+    edges: &E,
+    message: &Message,
+    why: String,
+) -> Result<Outcome, StageError> {
+    if message.attempt >= MOST_ATTEMPTS {
+        let reason = format!("{MOST_ATTEMPTS} jobs were tried; the last one: {why}");
+        return give_up(edges, message, reason).await;
+    }
+    let delay = pace::backoff(message.attempt, edges.random());
+    edges.report(&message.export, Report::Restarting { why });
+    carry_on(edges, message.with(Work::Start), delay).await
+}
+
+/// Ends the chain: the export's start message goes where someone finds it, and the claim holds new
+/// ticks off. If the dead letter cannot be sent, the message fails instead.
+async fn give_up<E: Edges>(
+    edges: &E,
+    message: &Message,
+    reason: String,
+) -> Result<Outcome, StageError> {
+    let start = Message::start(
+        message.export.clone(),
+        new_chain(edges),
+        message.base.clone(),
+    );
+    let letter = DeadLetter {
+        start,
+        reason: reason.clone(),
+    };
+    edges.queue().bury(letter).await?;
+    claim::fail(edges, message).await;
+    edges.report(
+        &message.export,
+        Report::GaveUp {
+            reason: reason.clone(),
+        },
+    );
+    Ok(Outcome::GaveUp(reason))
+}
+
+/// Whether the chain has to end, and why.
+fn exhausted(message: &Message, rules: &Rules, now: Time) -> Option<String> {
+    let overdue = |first: &Time| now.since(*first) >= rules.deadline;
+    if message.hop >= MOST_HOPS {
+        Some(format!("{MOST_HOPS} messages were sent without an end"))
+    } else if let Some(first) = message.first_start.filter(overdue) {
+        let hours = rules.deadline.as_secs_f64() / 3600.0;
+        Some(format!(
+            "not archived {hours} hours after the first job was started at {first}"
+        ))
+    } else {
+        None
+    }
+}
+
+/// A fresh chain's id: 128 random bits.
+fn new_chain<E: Edges>(edges: &E) -> ChainId {
+    let text = format!("{:016x}{:016x}", edges.random(), edges.random());
+    text.parse()
+        .unwrap_or_else(|_: Invalid| unreachable!("32 hex digits are a chain's id"))
+}

@@ -1,0 +1,287 @@
+//! The lease of one chain on one export. It saves work: duplicates of messages end early, and one
+//! chain works per export. Every safety promise holds if a claim vanishes at any instant.
+
+use serde::{Deserialize, Serialize};
+
+use super::Edges;
+use super::message::{ChainId, Message, Work};
+use crate::archive::{Archive as _, ArchiveError, Created, ETag, Key, Replaced};
+use crate::export::{Export, JobId, Time};
+
+/// The claim, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// Whose it is.
+    pub chain: ChainId,
+    /// How many jobs the chain has started, the one being started included.
+    pub attempt: u32,
+    /// The highest hop that has been sent.
+    pub hop: u32,
+    /// The job under way.
+    pub job: Option<JobId>,
+    /// Until when it is live.
+    pub until: Time,
+    /// Random, per write: settles a lost answer by reading back.
+    pub writer: String,
+    /// How many chains in a row have given the export up.
+    pub failures: u32,
+}
+
+impl Claim {
+    /// Whether its chain is taken to be at work.
+    pub fn is_live(&self, now: Time) -> bool {
+        now < self.until
+    }
+}
+
+/// A claim and its version.
+pub(super) type Held = (Claim, ETag);
+
+/// How often a write that others interfere with is tried.
+const TRIES: u32 = 6;
+
+/// Reads the claim of an export. One that cannot be read as a claim counts as absent: it is a lease,
+/// and its object is written over.
+pub(super) async fn read<E: Edges>(
+    edges: &E,
+    export: &Export,
+) -> Result<Option<(Option<Claim>, ETag)>, ArchiveError> {
+    let stored = edges.archive().get(&Key::claim(export)).await?;
+    Ok(stored.map(|stored| (serde_json::from_slice(&stored.bytes).ok(), stored.etag)))
+}
+
+/// Writes a claim over exactly what was read, or creates it where nothing was. `None`: somebody else
+/// was faster.
+async fn write<E: Edges>(
+    edges: &E,
+    export: &Export,
+    claim: &Claim,
+    base: Option<&ETag>,
+) -> Result<Option<ETag>, ArchiveError> {
+    let key = Key::claim(export);
+    // A struct of texts and numbers always serialises.
+    let bytes = bytes::Bytes::from(serde_json::to_vec_pretty(claim).unwrap_or_default());
+    let archive = edges.archive();
+    let written = match base {
+        None => match archive
+            .create(&key, bytes, &crate::archive::About::default())
+            .await
+        {
+            Ok(Created::Written(etag)) => return Ok(Some(etag)),
+            Ok(Created::Exists) => Ok(()),
+            Err(error) => Err(error),
+        },
+        Some(base) => match archive.replace(&key, bytes, base).await {
+            Ok(Replaced::Written(etag)) => return Ok(Some(etag)),
+            Ok(Replaced::Changed) => Ok(()),
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error @ ArchiveError::Refused { .. }) = written {
+        return Err(error);
+    }
+    // Lost, or the answer was: `writer` tells, in a second look.
+    match read(edges, export).await? {
+        Some((Some(found), etag)) if found == *claim => Ok(Some(etag)),
+        _ => written.map(|()| None),
+    }
+}
+
+fn writer<E: Edges>(edges: &E) -> String {
+    format!("{:016x}", edges.random())
+}
+
+/// What a message of a chain may do.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Go on; the claim is this chain's.
+    Mine(Held),
+    /// Go on; there is no claim, or a lapsed one of another chain, whose version and facts these are.
+    Free(Option<(Option<Claim>, ETag)>),
+    /// Another chain is at work until then.
+    Held(Time),
+    /// The message is a duplicate or was overtaken.
+    Overtaken,
+}
+
+/// Decides whose turn it is. Pure.
+pub(super) fn turn(message: &Message, found: Option<(Option<Claim>, ETag)>, now: Time) -> Turn {
+    let Some((Some(claim), etag)) = found else {
+        return Turn::Free(found);
+    };
+    if claim.chain != message.chain {
+        return if claim.is_live(now) {
+            Turn::Held(claim.until)
+        } else {
+            Turn::Free(Some((Some(claim), etag)))
+        };
+    }
+    let overtaken = match message.work {
+        // The claim that this very message made before it was cut off has its hop.
+        Work::Start => {
+            claim.hop > message.hop || (claim.attempt > message.attempt && claim.hop != message.hop)
+        }
+        Work::Look(_) => claim.hop > message.hop || claim.attempt > message.attempt,
+        Work::Copy(_) => claim.attempt > message.attempt,
+    };
+    if overtaken {
+        Turn::Overtaken
+    } else {
+        Turn::Mine((claim, etag))
+    }
+}
+
+/// The claim that a message makes where it has its turn.
+pub(super) struct Take {
+    /// Jobs started, the next one included where one is about to be.
+    pub attempt: u32,
+    /// The job under way.
+    pub job: Option<JobId>,
+    /// Until when.
+    pub until: Time,
+}
+
+/// Makes the claim the message's own, over exactly what was found. `None`: somebody was faster.
+pub(super) async fn take<E: Edges>(
+    edges: &E,
+    message: &Message,
+    found: Option<(Option<&Claim>, &ETag)>,
+    take: Take,
+) -> Result<Option<Held>, ArchiveError> {
+    let claim = Claim {
+        chain: message.chain.clone(),
+        attempt: take.attempt,
+        hop: message.hop,
+        job: take.job,
+        until: take.until,
+        writer: writer(edges),
+        failures: found
+            .and_then(|(claim, _)| claim)
+            .map_or(0, |claim| claim.failures),
+    };
+    let base = found.map(|(_, etag)| etag);
+    let etag = write(edges, &message.export, &claim, base).await?;
+    Ok(etag.map(|etag| (claim, etag)))
+}
+
+/// Changes the claim while it is this chain's, whoever else writes to it. `false`: it is not.
+async fn amend<E: Edges>(
+    edges: &E,
+    export: &Export,
+    chain: &ChainId,
+    change: impl Fn(&mut Claim) + Send + Sync,
+) -> Result<bool, ArchiveError> {
+    for _ in 0..TRIES {
+        let Some((Some(mut claim), etag)) = read(edges, export).await? else {
+            return Ok(false);
+        };
+        if claim.chain != *chain {
+            return Ok(false);
+        }
+        change(&mut claim);
+        claim.writer = writer(edges);
+        if write(edges, export, &claim, Some(&etag)).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Notes the job that was started. `false`: another chain has taken over meanwhile.
+pub(super) async fn note_job<E: Edges>(
+    edges: &E,
+    message: &Message,
+    attempt: u32,
+    job: &JobId,
+) -> Result<bool, ArchiveError> {
+    amend(edges, &message.export, &message.chain, |claim| {
+        if claim.attempt == attempt {
+            claim.job = Some(job.clone());
+        }
+    })
+    .await
+}
+
+/// Takes back an attempt that cost nothing. `false`: it stays spent.
+pub(super) async fn refund<E: Edges>(edges: &E, message: &Message, attempt: u32) -> bool {
+    let change = |claim: &mut Claim| {
+        if claim.attempt == attempt + 1 && claim.job.is_none() {
+            claim.attempt = attempt;
+        }
+    };
+    let result = amend(edges, &message.export, &message.chain, change).await;
+    matches!(result, Ok(true))
+}
+
+/// Raises the hop after the next message was sent, and renews. A failure costs work at most: the
+/// message has been sent.
+pub(super) async fn advance<E: Edges>(
+    edges: &E,
+    export: &Export,
+    chain: &ChainId,
+    hop: u32,
+    until: Time,
+) {
+    let change = |claim: &mut Claim| {
+        claim.hop = claim.hop.max(hop);
+        claim.until = claim.until.max(until);
+    };
+    noted(edges, export, amend(edges, export, chain, change).await);
+}
+
+/// Renews the lease of a chain that is alive in this process.
+///
+/// # Errors
+/// When the archive fails; the next renewal may succeed.
+pub async fn renew<E: Edges>(
+    edges: &E,
+    export: &Export,
+    chain: &ChainId,
+    until: Time,
+) -> Result<(), ArchiveError> {
+    let change = |claim: &mut Claim| claim.until = claim.until.max(until);
+    amend(edges, export, chain, change).await.map(|_| ())
+}
+
+/// The export is archived: the claim lapses now and forgets failures and job.
+pub(super) async fn finish<E: Edges>(edges: &E, message: &Message) {
+    let now = edges.now();
+    let change = |claim: &mut Claim| {
+        claim.until = now;
+        claim.job = None;
+        claim.hop = claim.hop.max(message.hop + 1);
+        claim.attempt = claim.attempt.max(message.attempt + 1);
+        claim.failures = 0;
+    };
+    noted(
+        edges,
+        &message.export,
+        amend(edges, &message.export, &message.chain, change).await,
+    );
+}
+
+/// The export was given up: the claim lapses now and counts one more failure; every other message
+/// of the chain is overtaken.
+pub(super) async fn fail<E: Edges>(edges: &E, message: &Message) {
+    let now = edges.now();
+    let change = |claim: &mut Claim| {
+        claim.until = now;
+        claim.job = None;
+        claim.hop = claim.hop.max(message.hop + 1);
+        claim.attempt = claim.attempt.max(message.attempt + 1);
+        claim.failures = claim.failures.saturating_add(1);
+    };
+    noted(
+        edges,
+        &message.export,
+        amend(edges, &message.export, &message.chain, change).await,
+    );
+}
+
+/// A claim only saves work, so trouble with it is told and not passed on.
+fn noted<E: Edges>(_edges: &E, export: &Export, result: Result<bool, ArchiveError>) {
+    if let Err(error) = result {
+        tracing::warn!(%export, %error, "the claim of {export} could not be brought up to date");
+    }
+}

@@ -1,0 +1,125 @@
+//! The end of an export: its manifest, written once, or over exactly the version to be replaced.
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+
+use super::message::Message;
+use super::{Edges, Outcome, Report, StageError, claim, restart};
+use crate::archive::manifest::{self, JobFacts, Manifest, Superseded};
+use crate::archive::receipt::Receipt;
+use crate::archive::{About, Archive as _, Created, Key, Replaced};
+use crate::kore::job::Totals;
+
+/// Whether the message's work is still wanted.
+pub(super) enum Wanted {
+    /// It is.
+    Yes,
+    /// The chain ends here.
+    No(Outcome),
+}
+
+/// Reads the manifest: is the export archived, in another version than the one to replace?
+pub(super) async fn wanted<E: Edges>(edges: &E, message: &Message) -> Result<Wanted, StageError> {
+    let stored = edges.archive().get(&Key::manifest(&message.export)).await?;
+    let (why, outcome) = match (stored, &message.base) {
+        (None, None) => return Ok(Wanted::Yes),
+        (Some(stored), Some(base)) if stored.etag == *base => {
+            match manifest::read(&stored.bytes, &message.export) {
+                Ok(manifest::Read::Known(_)) => return Ok(Wanted::Yes),
+                _ => (
+                    "its manifest is of another schema and stays",
+                    Outcome::Archived,
+                ),
+            }
+        }
+        (Some(_), None) => ("it is archived", Outcome::Archived),
+        (Some(_), Some(_)) => ("its manifest was replaced already", Outcome::Archived),
+        (None, Some(_)) => ("the manifest to replace is gone", Outcome::Overtaken),
+    };
+    edges.report(&message.export, Report::Ended { why });
+    Ok(Wanted::No(outcome))
+}
+
+/// Commits an export from the receipts of all its fragments. Several may try: one wins, the others
+/// find it done.
+pub(super) async fn commit<E: Edges>(
+    edges: &E,
+    message: &Message,
+    job: JobFacts,
+    totals: Totals,
+    receipts: &[Receipt],
+) -> Result<Outcome, StageError> {
+    let key = Key::manifest(&message.export);
+    let supersedes = match &message.base {
+        None => Vec::new(),
+        Some(base) => match edges.archive().get(&key).await? {
+            Some(stored) if stored.etag == *base => {
+                match manifest::read(&stored.bytes, &message.export) {
+                    Ok(manifest::Read::Known(old)) => superseded(*old, &stored.bytes),
+                    _ => return Ok(Outcome::Archived),
+                }
+            }
+            _ => return Ok(Outcome::Archived),
+        },
+    };
+    let now = edges.now();
+    let manifest = match Manifest::of(&message.export, job, totals, receipts, supersedes, now) {
+        Ok(manifest) => manifest,
+        Err(why) => return restart(edges, message, why).await,
+    };
+    let bytes = Bytes::from(manifest.to_json());
+    let written = match &message.base {
+        None => match edges
+            .archive()
+            .create(&key, bytes, &About::default())
+            .await?
+        {
+            Created::Written(_) => true,
+            Created::Exists => false,
+        },
+        Some(base) => match edges.archive().replace(&key, bytes, base).await? {
+            Replaced::Written(_) => true,
+            Replaced::Changed => false,
+        },
+    };
+    claim::finish(edges, message).await;
+    let report = if written {
+        Report::Committed {
+            files: manifest.archived.files,
+            records: manifest.archived.records,
+            bytes: manifest.archived.bytes,
+            discrepancies: manifest.discrepancies,
+            took: message
+                .first_start
+                .map(|first| now.since(first))
+                .unwrap_or_default(),
+        }
+    } else {
+        Report::Ended {
+            why: "another run committed it first",
+        }
+    };
+    edges.report(&message.export, report);
+    Ok(Outcome::Archived)
+}
+
+/// The list that a replacement carries: the old one's own, and the old one.
+fn superseded(old: Manifest, bytes: &[u8]) -> Vec<Superseded> {
+    let mut list = old.supersedes;
+    list.push(Superseded {
+        job: old.job,
+        committed_at: old.committed_at,
+        sha256: hex(digest::digest(&digest::SHA256, bytes).as_ref()),
+    });
+    list
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

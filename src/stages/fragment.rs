@@ -1,0 +1,593 @@
+//! One fragment on its way into the archive: bytes are counted, hashed and uploaded as they arrive,
+//! and nothing is visible before it is verified.
+
+use std::mem;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::commit::hex;
+use super::{Edges, Report, pace};
+use crate::archive::key::{Key, Part};
+use crate::archive::receipt::{self, Receipt};
+use crate::archive::{
+    About, Archive, ArchiveError, Crc64, Created, Download as _, PART_BYTES, Upload,
+};
+use crate::export::{Export, JobId};
+use crate::kore::job::File;
+use crate::kore::{Download, FileError, Kore};
+use crate::records::{Counter, NotJson};
+
+/// How often a download that breaks is tried within one run.
+const MOST_BREAKS: u32 = 3;
+/// A pause longer than this is spent in the queue, not in a running function.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often a file is read through whose count is another each time.
+const MOST_PASSES: u32 = 4;
+
+/// One fragment to be copied.
+pub(super) struct Wanted<'a> {
+    /// What is being archived.
+    pub export: &'a Export,
+    /// The job that made it.
+    pub job: &'a JobId,
+    /// Its place in the job.
+    pub part: Part,
+    /// Where it is, and what the vendor says of it.
+    pub file: &'a File,
+    /// When a run that has a limit cuts off what has not arrived.
+    pub cut: Option<Instant>,
+}
+
+/// How one fragment's copy ended.
+pub(super) enum Ended {
+    /// It stands in the archive and has its receipt.
+    Stands(Receipt),
+    /// Again later: the download or the archive fails in a way that passes.
+    Troubled {
+        why: String,
+        retry_after: Option<Duration>,
+    },
+    /// The link does not work, or serves something else: a fresh look, then a new job.
+    LinkRefused(String),
+    /// This job's files cannot be archived under their keys.
+    NewJob(String),
+    /// Files may not come from there: a person is needed.
+    Forbidden(String),
+    /// The run's time is over.
+    OutOfTime,
+}
+
+/// What is known of bytes that have been read to their end.
+struct Facts {
+    records: u64,
+    bytes: u64,
+    sha256: String,
+    crc64nvme: Crc64,
+}
+
+/// How one pass over the file ended.
+enum Pass {
+    /// It stands, just written.
+    Stored(Facts),
+    /// Something stood at its key already.
+    Exists,
+    /// Well-formed with so many records, and not stored: another number was expected, or none was
+    /// known for a file too large to be held.
+    Counted(u64),
+    /// Not a JSON array: why, and the bytes around the fault with the offset of the first.
+    NotRecords {
+        why: NotJson,
+        sample: Bytes,
+        offset: u64,
+    },
+    /// The file host or the link failed.
+    Failed(FileError),
+    /// The archive failed in a way that passes.
+    Troubled(String),
+    /// The run's time is over.
+    OutOfTime,
+}
+
+/// Counts and hashes bytes as they pass.
+struct Tally {
+    counter: Counter,
+    sha256: digest::Context,
+    crc64nvme: crc_fast::Digest,
+    bytes: u64,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self {
+            counter: Counter::new(),
+            sha256: digest::Context::new(&digest::SHA256),
+            crc64nvme: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme),
+            bytes: 0,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), NotJson> {
+        self.counter.feed(bytes)?;
+        self.sha256.update(bytes);
+        self.crc64nvme.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Facts, NotJson> {
+        Ok(Facts {
+            records: self.counter.finish()?,
+            bytes: self.bytes,
+            sha256: hex(self.sha256.finish().as_ref()),
+            crc64nvme: Crc64(self.crc64nvme.finalize()),
+        })
+    }
+}
+
+/// A download that is tallied and cut into parts.
+struct Reader<'a, E, D> {
+    edges: &'a E,
+    wanted: &'a Wanted<'a>,
+    body: D,
+    tally: Tally,
+    /// What came beyond the part that was filled last.
+    rest: Bytes,
+    ended: bool,
+}
+
+impl<E: Edges, D: Download> Reader<'_, E, D> {
+    /// Fills the part, and learns whether the file ends with it.
+    async fn fill(&mut self, part: &mut BytesMut) -> Result<(), Pass> {
+        loop {
+            let room = PART_BYTES - part.len();
+            let piece = self.rest.split_to(room.min(self.rest.len()));
+            part.extend_from_slice(&piece);
+            if self.ended || !self.rest.is_empty() {
+                return Ok(());
+            }
+            let next = match self.wanted.cut {
+                None => self.body.chunk().await,
+                Some(cut) => match timeout_at(cut, self.body.chunk()).await {
+                    Ok(next) => next,
+                    Err(_) => return Err(Pass::OutOfTime),
+                },
+            };
+            match next.map_err(Pass::Failed)? {
+                None => self.ended = true,
+                Some(bytes) => {
+                    if let Err(why) = self.tally.feed(&bytes) {
+                        let offset = self.tally.bytes - part.len() as u64;
+                        part.extend_from_slice(&bytes[..bytes.len().min(PART_BYTES - part.len())]);
+                        let sample = mem::take(part).freeze();
+                        return Err(Pass::NotRecords {
+                            why,
+                            sample,
+                            offset,
+                        });
+                    }
+                    let bytes_arrived = bytes.len() as u64;
+                    self.rest = bytes;
+                    self.edges.report(
+                        self.wanted.export,
+                        Report::Arrived {
+                            bytes: bytes_arrived,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// What was read, once all of it was.
+    fn facts(self, last: &[u8]) -> Result<Facts, Pass> {
+        let read = self.tally.bytes;
+        if let Some(announced) = self.body.announced().filter(|announced| *announced != read) {
+            return Err(Pass::Failed(FileError::Broken {
+                detail: format!("{announced} bytes were announced, {read} came"),
+                retry_after: None,
+            }));
+        }
+        self.tally.finish().map_err(|why| Pass::NotRecords {
+            why,
+            sample: Bytes::copy_from_slice(last),
+            offset: read - last.len() as u64,
+        })
+    }
+}
+
+/// Copies one fragment, and writes its receipt.
+///
+/// # Errors
+/// When the archive refuses.
+pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<Ended, ArchiveError> {
+    let began = Instant::now();
+    let mut breaks = 0;
+    let mut bad = 0;
+    let mut counted = None;
+    let mut passes = 0;
+    let facts = loop {
+        match pass(edges, wanted, counted).await? {
+            Pass::Stored(facts) => break facts,
+            Pass::Exists => match standing(edges, wanted).await? {
+                Ok(facts) => break facts,
+                Err(ended) => return Ok(ended),
+            },
+            Pass::Counted(records) => {
+                passes += 1;
+                if passes >= MOST_PASSES {
+                    let why = "each download of the file holds another number of records";
+                    return Ok(troubled(why.to_owned(), None));
+                }
+                counted = Some(records);
+            }
+            Pass::NotRecords {
+                why,
+                sample,
+                offset,
+            } => {
+                bad += 1;
+                if bad >= 2 {
+                    quarantine(edges, wanted, &why, sample, offset).await?;
+                    return Ok(Ended::LinkRefused(why.to_string()));
+                }
+            }
+            Pass::Failed(FileError::Broken {
+                detail,
+                retry_after,
+            }) => {
+                breaks += 1;
+                let pause = retry_after
+                    .unwrap_or_else(|| pace::backoff(breaks - 1, edges.random()).mul_f64(0.2));
+                if breaks >= MOST_BREAKS || pause > LONGEST_PAUSE {
+                    return Ok(troubled(detail, retry_after));
+                }
+                sleep(pause).await;
+            }
+            Pass::Failed(error @ FileError::Refused { .. }) => {
+                return Ok(Ended::LinkRefused(error.to_string()));
+            }
+            Pass::Failed(FileError::Forbidden(why)) => return Ok(Ended::Forbidden(why)),
+            Pass::Troubled(why) => return Ok(troubled(why, None)),
+            Pass::OutOfTime => return Ok(Ended::OutOfTime),
+        }
+        if wanted.cut.is_some_and(|cut| Instant::now() >= cut) {
+            return Ok(Ended::OutOfTime);
+        }
+    };
+    let receipt = match write_receipt(edges, wanted, facts).await {
+        Ok(receipt) => receipt,
+        Err(ArchiveError::Unavailable { key, detail }) => {
+            return Ok(troubled(format!("{key}: {detail}"), None));
+        }
+        Err(error) => return Err(error),
+    };
+    let copied = Report::Copied {
+        number: wanted.part.number(),
+        of: wanted.part.of(),
+        bytes: receipt.bytes,
+        records: receipt.records,
+        took: began.elapsed(),
+    };
+    edges.report(wanted.export, copied);
+    Ok(Ended::Stands(receipt))
+}
+
+fn troubled(why: String, retry_after: Option<Duration>) -> Ended {
+    Ended::Troubled { why, retry_after }
+}
+
+/// Reads the file through once, and stores it where its count is as expected: as the vendor said, or
+/// as the pass before `counted`.
+async fn pass<E: Edges>(
+    edges: &E,
+    wanted: &Wanted<'_>,
+    counted: Option<u64>,
+) -> Result<Pass, ArchiveError> {
+    let opened = match wanted.cut {
+        None => edges.kore().open(&wanted.file.url).await,
+        Some(cut) => match timeout_at(cut, edges.kore().open(&wanted.file.url)).await {
+            Ok(opened) => opened,
+            Err(_) => return Ok(Pass::OutOfTime),
+        },
+    };
+    let body = match opened {
+        Ok(body) => body,
+        Err(error) => return Ok(Pass::Failed(error)),
+    };
+    let length = body
+        .announced()
+        .and_then(|length| usize::try_from(length).ok());
+    let mut part = BytesMut::with_capacity(length.unwrap_or(0).min(PART_BYTES));
+    let mut reader = Reader {
+        edges,
+        wanted,
+        body,
+        tally: Tally::new(),
+        rest: Bytes::new(),
+        ended: false,
+    };
+    let passed = async {
+        reader.fill(&mut part).await?;
+        if reader.ended {
+            let facts = reader.facts(&part)?;
+            return store_small(edges, wanted, counted, facts, part.freeze()).await;
+        }
+        match counted.or(wanted.file.records) {
+            Some(expected) => store_large(edges, wanted, expected, reader, part).await,
+            None => {
+                while !reader.ended {
+                    part.clear();
+                    reader.fill(&mut part).await?;
+                }
+                Ok(Pass::Counted(reader.facts(&part)?.records))
+            }
+        }
+    };
+    match passed.await {
+        Ok(pass) | Err(Interrupted::Pass(pass)) => Ok(pass),
+        Err(Interrupted::Archive(ArchiveError::Unavailable { key, detail })) => {
+            Ok(Pass::Troubled(format!("{key}: {detail}")))
+        }
+        Err(Interrupted::Archive(error)) => Err(error),
+    }
+}
+
+/// Why a pass ended early.
+enum Interrupted {
+    Pass(Pass),
+    Archive(ArchiveError),
+}
+
+impl From<Pass> for Interrupted {
+    fn from(pass: Pass) -> Self {
+        Self::Pass(pass)
+    }
+}
+
+impl From<ArchiveError> for Interrupted {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(error)
+    }
+}
+
+/// A file of one part: counted already, put in one request.
+async fn store_small<E: Edges>(
+    edges: &E,
+    wanted: &Wanted<'_>,
+    counted: Option<u64>,
+    facts: Facts,
+    bytes: Bytes,
+) -> Result<Pass, Interrupted> {
+    let declared = wanted.file.records;
+    let as_expected = declared.is_none_or(|records| records == facts.records);
+    if !as_expected && counted != Some(facts.records) {
+        return Ok(Pass::Counted(facts.records));
+    }
+    let mut about = about(wanted, facts.records);
+    about.crc64nvme = Some(facts.crc64nvme);
+    let key = Key::data(wanted.export, wanted.job, wanted.part);
+    match edges.archive().create(&key, bytes, &about).await? {
+        Created::Written(_) => Ok(Pass::Stored(facts)),
+        Created::Exists => Ok(Pass::Exists),
+    }
+}
+
+/// A file of several parts: uploaded as it arrives, completed only if its count is as expected.
+async fn store_large<E: Edges, D: Download>(
+    edges: &E,
+    wanted: &Wanted<'_>,
+    expected: u64,
+    reader: Reader<'_, E, D>,
+    first: BytesMut,
+) -> Result<Pass, Interrupted> {
+    let key = Key::data(wanted.export, wanted.job, wanted.part);
+    let mut upload = edges
+        .archive()
+        .begin(&key, &about(wanted, expected))
+        .await?;
+    let streamed = stream(edges, expected, reader, first, &mut upload).await;
+    if let Ok(Pass::Stored(_)) = streamed {
+        return streamed;
+    }
+    // On every other path: nothing may remain of it. After an unknown outcome, look whether it is
+    // there, before and after.
+    let unknown = matches!(streamed, Err(Interrupted::Archive(_)));
+    if unknown && edges.archive().head(&key).await?.is_some() {
+        return Ok(Pass::Exists);
+    }
+    if let Err(error) = upload.abort().await {
+        let export = wanted.export;
+        tracing::warn!(%export, %error, "an unfinished upload of {export} could not be aborted");
+    }
+    if unknown && edges.archive().head(&key).await?.is_some() {
+        return Ok(Pass::Exists);
+    }
+    streamed
+}
+
+/// Moves the parts, reading ahead while one is uploaded where the budget has room.
+async fn stream<E: Edges, D: Download>(
+    edges: &E,
+    expected: u64,
+    mut reader: Reader<'_, E, D>,
+    first: BytesMut,
+    upload: &mut <E::Archive as Archive>::Upload,
+) -> Result<Pass, Interrupted> {
+    let mut part = first;
+    while !reader.ended {
+        let full = mem::take(&mut part).freeze();
+        if let Ok(_room) = edges.budget().parts.try_acquire() {
+            part.reserve(PART_BYTES);
+            let (written, filled) = join(upload.write(full), reader.fill(&mut part)).await;
+            written?;
+            filled?;
+        } else {
+            upload.write(full).await?;
+            part.reserve(PART_BYTES);
+            reader.fill(&mut part).await?;
+        }
+    }
+    let facts = reader.facts(&part)?;
+    if facts.records != expected {
+        return Ok(Pass::Counted(facts.records));
+    }
+    upload.write(part.freeze()).await?;
+    match upload.finish(facts.crc64nvme).await? {
+        Created::Written(_) => Ok(Pass::Stored(facts)),
+        Created::Exists => Ok(Pass::Exists),
+    }
+}
+
+/// What stands beside a fragment's bytes.
+fn about(wanted: &Wanted<'_>, records: u64) -> About {
+    let Wanted {
+        export,
+        job,
+        part,
+        file,
+        ..
+    } = wanted;
+    let window = export.week.window();
+    About {
+        metadata: vec![
+            ("record-count", records.to_string()),
+            ("file-id", encoded(&file.id)),
+            ("job-id", job.to_string()),
+            ("app-id", export.app.to_string()),
+            ("event", export.event.to_string()),
+            ("week", export.week.to_string()),
+            ("window-from", window.from.to_string()),
+            ("window-to", window.to.to_string()),
+            ("fragment", format!("{}/{}", part.number(), part.of())),
+        ],
+        crc64nvme: None,
+    }
+}
+
+/// A file id as metadata can hold it.
+fn encoded(id: &str) -> String {
+    // Ids as they are known pass unchanged.
+    const KEPT: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'_')
+        .remove(b'.')
+        .remove(b'~');
+    utf8_percent_encode(id, KEPT).to_string()
+}
+
+/// Something stands at the fragment's key. If it is this file, the receipt describes what is stored.
+async fn standing<E: Edges>(
+    edges: &E,
+    wanted: &Wanted<'_>,
+) -> Result<Result<Facts, Ended>, ArchiveError> {
+    let key = Key::data(wanted.export, wanted.job, wanted.part);
+    let read = async {
+        let Some(head) = edges.archive().head(&key).await? else {
+            return Ok(Err(troubled(format!("{key}: there and not there"), None)));
+        };
+        let stored = head.metadata("file-id").unwrap_or_default();
+        if stored != encoded(&wanted.file.id) {
+            let why = format!("{key} holds another file ({stored})");
+            return Ok(Err(Ended::NewJob(why)));
+        }
+        let Some(mut body) = edges.archive().open(&key).await? else {
+            return Ok(Err(troubled(format!("{key}: there and not there"), None)));
+        };
+        let mut tally = Tally::new();
+        while let Some(bytes) = body.chunk().await? {
+            if let Err(why) = tally.feed(&bytes) {
+                return Ok(Err(Ended::NewJob(format!("{key} is stored, but {why}"))));
+            }
+        }
+        let facts = match tally.finish() {
+            Ok(facts) => facts,
+            Err(why) => return Ok(Err(Ended::NewJob(format!("{key} is stored, but {why}")))),
+        };
+        if facts.bytes != head.bytes
+            || head.metadata("record-count") != Some(&facts.records.to_string())
+        {
+            let why = format!("{key} is not what its metadata says");
+            return Ok(Err(Ended::NewJob(why)));
+        }
+        Ok(Ok(facts))
+    };
+    match read.await {
+        Err(ArchiveError::Unavailable { key, detail }) => {
+            Ok(Err(troubled(format!("{key}: {detail}"), None)))
+        }
+        other => other,
+    }
+}
+
+/// Writes the receipt, or reads the one that another run has written meanwhile.
+async fn write_receipt<E: Edges>(
+    edges: &E,
+    wanted: &Wanted<'_>,
+    facts: Facts,
+) -> Result<Receipt, ArchiveError> {
+    let key = Key::receipt(wanted.export, wanted.job, wanted.part);
+    let receipt = Receipt {
+        schema: receipt::SCHEMA.to_owned(),
+        key: Key::data(wanted.export, wanted.job, wanted.part).to_string(),
+        number: wanted.part.number(),
+        of: wanted.part.of(),
+        file_id: wanted.file.id.clone(),
+        file_name: wanted.file.name.clone(),
+        declared_records: wanted.file.records,
+        records: facts.records,
+        bytes: facts.bytes,
+        sha256: facts.sha256,
+        crc64nvme: facts.crc64nvme.to_string(),
+        written_at: edges.now(),
+    };
+    let bytes = Bytes::from(receipt.to_json());
+    let created = edges
+        .archive()
+        .create(&key, bytes, &About::default())
+        .await?;
+    if created == Created::Exists
+        && let Some(stored) = edges.archive().get(&key).await?
+        && let Ok(stored) = Receipt::read(&stored.bytes, wanted.export, wanted.job, wanted.part)
+    {
+        return Ok(stored);
+    }
+    Ok(receipt)
+}
+
+/// Puts what came instead of a fragment where a person finds it.
+async fn quarantine<E: Edges>(
+    edges: &E,
+    wanted: &Wanted<'_>,
+    why: &NotJson,
+    sample: Bytes,
+    offset: u64,
+) -> Result<(), ArchiveError> {
+    let key = Key::quarantine(wanted.export, wanted.job, wanted.part);
+    let about = About {
+        metadata: vec![
+            ("file-id", encoded(&wanted.file.id)),
+            ("reason", why.to_string()),
+            ("offset", offset.to_string()),
+        ],
+        crc64nvme: None,
+    };
+    match edges.archive().create(&key, sample, &about).await {
+        Ok(_) => {}
+        Err(error @ ArchiveError::Refused { .. }) => return Err(error),
+        Err(error) => {
+            let export = wanted.export;
+            tracing::warn!(%export, %error, "what came instead of a fragment of {export} could not be kept");
+        }
+    }
+    let report = Report::Quarantined {
+        key: key.to_string(),
+        why: why.to_string(),
+    };
+    edges.report(wanted.export, report);
+    Ok(())
+}

@@ -1,0 +1,459 @@
+//! The poll stage: start the job, look at it, come back until it has succeeded.
+
+use std::time::Duration;
+
+use super::claim::{self, Take, Turn};
+use super::commit::{self, Wanted};
+use super::message::{Fragment, Looking, MOST_ATTEMPTS, Message, Slice, Work};
+use super::{
+    Edges, Lease, Outcome, Report, Rules, StageError, carry_on, exhausted, give_up, pace, restart,
+    send_after,
+};
+use crate::archive::manifest::JobFacts;
+use crate::export::{JobId, Time};
+use crate::kore::job::{Job, Status};
+use crate::kore::{ApiError, Kore as _};
+use crate::queue::{Outgoing, Queue as _};
+
+/// How often in a row an answer that makes no sense is looked at again before it counts: with the
+/// backoff, about five minutes.
+const MOST_PUZZLED: u32 = 6;
+
+/// About a minute's work: a fragment has tens of megabytes at most by default, and a function moves
+/// about ten in a second.
+const FRAGMENTS_A_SLICE: usize = 20;
+
+/// No job yet: win the claim, start one, send the message that looks at it.
+pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outcome, StageError> {
+    if let Wanted::No(outcome) = commit::wanted(edges, message).await? {
+        return Ok(outcome);
+    }
+    let now = edges.now();
+    let found = match claim::turn(message, claim::read(edges, &message.export).await?, now) {
+        Turn::Held(until) => return Ok(held(edges, message, until)),
+        Turn::Overtaken => return Ok(overtaken(edges, message)),
+        Turn::Mine((claim, etag)) => Some((Some(claim), etag)),
+        Turn::Free(found) => found,
+    };
+    let claim = found.as_ref().and_then(|(claim, _)| claim.as_ref());
+    let mine = claim.filter(|claim| claim.chain == message.chain);
+    if let Some(reason) = exhausted(message, edges.rules(), now) {
+        return give_up(edges, message, reason).await;
+    }
+    // Cut off between starting a job and sending the message for it, or a dead chain's job. What is
+    // to be replaced may be that very job's, so a replacement starts its own.
+    let resumed = mine.filter(|claim| claim.attempt > message.attempt);
+    let adopted = claim.filter(|_| mine.is_none() && message.base.is_none());
+    if let Some(job) = resumed.or(adopted).and_then(|claim| claim.job.clone()) {
+        let attempt = resumed.map_or(message.attempt, |claim| claim.attempt);
+        edges.report(&message.export, Report::Adopted { job: job.clone() });
+        let found = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
+        let job_taken = Take {
+            attempt,
+            job: Some(job.clone()),
+            until: lease(edges.rules(), now),
+        };
+        return match claim::take(edges, message, found, job_taken).await? {
+            Some(_) => {
+                look_next(
+                    edges,
+                    &Message {
+                        attempt,
+                        ..message.clone()
+                    },
+                    job,
+                )
+                .await
+            }
+            None => again(edges, message).await,
+        };
+    }
+    if let Some(claim) = resumed {
+        // Somebody may be starting the job this very moment; after one function limit, nobody is.
+        let since = now.since(claim.until.before(lease_span(edges.rules())));
+        if since < edges.rules().poll_limit {
+            let wait = edges.rules().poll_limit.saturating_sub(since);
+            return send_after(edges, message.clone(), wait).await;
+        }
+    }
+    let spent = resumed.map_or(message.attempt, |claim| claim.attempt);
+    if spent >= MOST_ATTEMPTS {
+        let reason = format!("{MOST_ATTEMPTS} jobs were started; of the last nothing was heard");
+        return give_up(edges, message, reason).await;
+    }
+    let take = Take {
+        attempt: spent + 1,
+        job: None,
+        until: lease(edges.rules(), now),
+    };
+    let over = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
+    match claim::take(edges, message, over, take).await? {
+        Some(_) => start_job(edges, message, spent).await,
+        None => again(edges, message).await,
+    }
+}
+
+/// The claim is won with the attempt after `spent`: start the job.
+async fn start_job<E: Edges>(
+    edges: &E,
+    message: &Message,
+    spent: u32,
+) -> Result<Outcome, StageError> {
+    let attempt = spent + 1;
+    let error = match edges.kore().start(&message.export).await {
+        Ok(job) => {
+            let started = Report::Started {
+                job: job.id.clone(),
+                attempt,
+            };
+            edges.report(&message.export, started);
+            if !claim::note_job(edges, message, attempt, &job.id).await? {
+                return Ok(overtaken(edges, message));
+            }
+            return look_next(
+                edges,
+                &Message {
+                    attempt,
+                    ..message.clone()
+                },
+                job.id,
+            )
+            .await;
+        }
+        Err(error) => error,
+    };
+    edges.report(&message.export, Report::HostTrouble(error.clone()));
+    match error {
+        ApiError::Limited { retry_after, .. } => free(edges, message, spent, retry_after).await,
+        ApiError::Unreachable { .. } => free(edges, message, spent, None).await,
+        ApiError::Unclear { .. } => {
+            let spent = Message {
+                attempt,
+                ..message.clone()
+            };
+            restart(edges, &spent, error.to_string()).await
+        }
+        ApiError::Unauthorized { .. } | ApiError::Rejected { .. } | ApiError::Gone { .. } => {
+            give_up(edges, message, error.to_string()).await
+        }
+    }
+}
+
+/// The job was not started for certain: the attempt is taken back, and the message comes again.
+async fn free<E: Edges>(
+    edges: &E,
+    message: &Message,
+    spent: u32,
+    retry_after: Option<Duration>,
+) -> Result<Outcome, StageError> {
+    let refunded = claim::refund(edges, message, spent).await;
+    let attempt = if refunded { spent } else { spent + 1 };
+    // Without a word from the host, half a rate window is a good guess.
+    let delay = retry_after.unwrap_or(Duration::from_secs(30));
+    let delay = pace::jittered(delay, edges.random()).max(delay);
+    let first_start = message.first_start.or(Some(edges.now()));
+    let next = Message {
+        attempt,
+        first_start,
+        ..message.with(Work::Start)
+    };
+    carry_on(edges, next, delay).await
+}
+
+/// The job runs: send the message that looks at it for the first time.
+async fn look_next<E: Edges>(
+    edges: &E,
+    message: &Message,
+    job: JobId,
+) -> Result<Outcome, StageError> {
+    let now = edges.now();
+    let looking = Looking {
+        id: job,
+        started_at: now,
+        looks: 0,
+        percent: None,
+        moved_at: now,
+        puzzled: 0,
+        unanswered: 0,
+    };
+    let next = Message {
+        first_start: message.first_start.or(Some(now)),
+        ..message.with(Work::Look(looking))
+    };
+    carry_on(edges, next, pace::first_look()).await
+}
+
+/// There is a job: look at it.
+pub(super) async fn look<E: Edges>(
+    edges: &E,
+    message: &Message,
+    looking: &Looking,
+) -> Result<Outcome, StageError> {
+    if let Wanted::No(outcome) = commit::wanted(edges, message).await? {
+        return Ok(outcome);
+    }
+    let now = edges.now();
+    match claim::turn(message, claim::read(edges, &message.export).await?, now) {
+        Turn::Held(until) => return Ok(held(edges, message, until)),
+        Turn::Overtaken => return Ok(overtaken(edges, message)),
+        Turn::Mine(_) => {}
+        Turn::Free(found) => {
+            let over = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
+            let take = Take {
+                attempt: message.attempt,
+                job: Some(looking.id.clone()),
+                until: lease(edges.rules(), now),
+            };
+            if claim::take(edges, message, over, take).await?.is_none() {
+                return again(edges, message).await;
+            }
+        }
+    }
+    if let Some(reason) = exhausted(message, edges.rules(), now) {
+        return give_up(edges, message, reason).await;
+    }
+    let answer = edges.kore().look(&message.export.app, &looking.id).await;
+    match &answer {
+        Ok(job) => edges.report(
+            &message.export,
+            Report::Looked {
+                percent: job.percent,
+            },
+        ),
+        Err(error) => edges.report(&message.export, Report::HostTrouble(error.clone())),
+    }
+    // The look may have taken a while.
+    let now = edges.now();
+    match decide(looking, answer, now, edges.rules(), edges.random()) {
+        Decision::Again { looking, delay } => {
+            carry_on(edges, message.with(Work::Look(looking)), delay).await
+        }
+        Decision::Copy(job) => {
+            let exported = Report::Exported {
+                job: job.id.clone(),
+                files: u32::try_from(job.files.len()).unwrap_or(u32::MAX),
+                records: job.totals.records,
+                looks: looking.looks + 1,
+                took: now.since(looking.started_at),
+            };
+            edges.report(&message.export, exported);
+            send_slices(edges, message, &job).await
+        }
+        Decision::CommitEmpty(job) => {
+            let facts = JobFacts {
+                id: job.id,
+                created_on: job.created_on,
+            };
+            commit::commit(edges, message, facts, job.totals, &[]).await
+        }
+        Decision::Restart(why) => restart(edges, message, why).await,
+        Decision::GiveUp(reason) => give_up(edges, message, reason).await,
+    }
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, PartialEq)]
+enum Decision {
+    /// Come back.
+    Again { looking: Looking, delay: Duration },
+    /// Its files are ready.
+    Copy(Job),
+    /// It has succeeded, and there is nothing.
+    CommitEmpty(Job),
+    /// A new job is needed.
+    Restart(String),
+    /// A person is needed.
+    GiveUp(String),
+}
+
+/// Decides what follows from a look. Pure.
+fn decide(
+    looking: &Looking,
+    answer: Result<Job, ApiError>,
+    now: Time,
+    rules: &Rules,
+    random: u64,
+) -> Decision {
+    let mut next = Looking {
+        looks: looking.looks.saturating_add(1),
+        ..looking.clone()
+    };
+    let job = match answer {
+        Ok(job) => job,
+        Err(ApiError::Gone { .. }) => {
+            return Decision::Restart(format!("the job {} is gone", looking.id));
+        }
+        Err(error @ (ApiError::Unauthorized { .. } | ApiError::Rejected { .. })) => {
+            return Decision::GiveUp(error.to_string());
+        }
+        Err(ApiError::Limited { retry_after, .. } | ApiError::Unclear { retry_after, .. }) => {
+            return unanswered(next, retry_after, random);
+        }
+        Err(ApiError::Unreachable { .. }) => return unanswered(next, None, random),
+    };
+    next.unanswered = 0;
+    match &job.status {
+        Status::Failed(words) => {
+            Decision::Restart(format!("the job {} has failed: {words}", job.id))
+        }
+        Status::Running => {
+            next.puzzled = 0;
+            if job.percent != looking.percent && job.percent.is_some() {
+                next.percent = job.percent;
+                next.moved_at = now;
+            }
+            let still = now.since(next.moved_at);
+            if still >= rules.stall {
+                let minutes = still.as_secs() / 60;
+                return Decision::Restart(format!(
+                    "the job {} has not moved for {minutes} minutes",
+                    job.id
+                ));
+            }
+            let delay = pace::next_look(now.since(looking.started_at), job.percent, random);
+            Decision::Again {
+                looking: next,
+                delay,
+            }
+        }
+        Status::Success => match puzzle(&job) {
+            None if job.files.is_empty() => Decision::CommitEmpty(job),
+            None => Decision::Copy(job),
+            Some(_) if next.puzzled < MOST_PUZZLED => {
+                let delay = pace::backoff(next.puzzled, random);
+                next.puzzled += 1;
+                Decision::Again {
+                    looking: next,
+                    delay,
+                }
+            }
+            Some(Puzzle::NothingSaid) => Decision::CommitEmpty(job),
+            Some(Puzzle::Contradiction(words)) => Decision::Restart(words),
+        },
+    }
+}
+
+fn unanswered(mut next: Looking, retry_after: Option<Duration>, random: u64) -> Decision {
+    let backoff = pace::backoff(next.unanswered, random);
+    next.unanswered = next.unanswered.saturating_add(1);
+    let delay = retry_after.map_or(backoff, |asked| asked.max(backoff));
+    Decision::Again {
+        looking: next,
+        delay,
+    }
+}
+
+/// What is odd about a success.
+enum Puzzle {
+    /// No file and no totals: empty, or not ready.
+    NothingSaid,
+    /// Files and totals contradict each other.
+    Contradiction(String),
+}
+
+fn puzzle(job: &Job) -> Option<Puzzle> {
+    let files = job.files.len() as u64;
+    let says = |words: String| {
+        Some(Puzzle::Contradiction(format!(
+            "the job {} has succeeded, but {words}",
+            job.id
+        )))
+    };
+    let mut ids: Vec<_> = job.files.iter().map(|file| &file.id).collect();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return says(format!("names the file {:?} twice", pair[0]));
+    }
+    match (job.totals.files, job.totals.records) {
+        (Some(stated), _) if stated != files => {
+            says(format!("names {files} files and states {stated}"))
+        }
+        (_, Some(records)) if files == 0 && records > 0 => {
+            says(format!("names no file and states {records} records"))
+        }
+        (None, None) if files == 0 => Some(Puzzle::NothingSaid),
+        _ => None,
+    }
+}
+
+/// Sends the job's fragments to the copy stage, in slices.
+async fn send_slices<E: Edges>(
+    edges: &E,
+    message: &Message,
+    job: &Job,
+) -> Result<Outcome, StageError> {
+    let fragments: Vec<_> = (1u32..)
+        .zip(&job.files)
+        .map(|(number, file)| Fragment {
+            number,
+            file_id: file.id.clone(),
+        })
+        .collect();
+    let of = u32::try_from(fragments.len()).unwrap_or(u32::MAX);
+    let slices: Vec<_> = fragments
+        .chunks(FRAGMENTS_A_SLICE)
+        .map(|fragments| {
+            let slice = Slice {
+                job: job.id.clone(),
+                of,
+                fragments: fragments.to_vec(),
+                fruitless: 0,
+                troubled: 0,
+            };
+            Outgoing {
+                message: message.with(Work::Copy(slice)),
+                delay: Duration::ZERO,
+            }
+        })
+        .collect();
+    let Some(until) = slices.first().map(|first| {
+        edges
+            .rules()
+            .lease
+            .until(edges.now(), &first.message.work, Duration::ZERO)
+    }) else {
+        return Ok(Outcome::Continues);
+    };
+    edges.queue().send(slices).await?;
+    claim::advance(
+        edges,
+        &message.export,
+        &message.chain,
+        message.hop + 1,
+        until,
+    )
+    .await;
+    Ok(Outcome::Continues)
+}
+
+/// Somebody else wrote the claim in between: the same message again, to decide afresh.
+async fn again<E: Edges>(edges: &E, message: &Message) -> Result<Outcome, StageError> {
+    let delay = pace::jittered(pace::first_look(), edges.random());
+    send_after(edges, message.with(message.work.clone()), delay).await
+}
+
+/// Another chain is at work.
+pub(super) fn held<E: Edges>(edges: &E, message: &Message, until: Time) -> Outcome {
+    let why = "another chain is at work on it";
+    edges.report(&message.export, Report::Ended { why });
+    Outcome::Held(until)
+}
+
+/// The chain goes on elsewhere.
+pub(super) fn overtaken<E: Edges>(edges: &E, message: &Message) -> Outcome {
+    let why = "a duplicate: its chain has gone on";
+    edges.report(&message.export, Report::Ended { why });
+    Outcome::Overtaken
+}
+
+/// How long the claim of a message at work is good for.
+fn lease_span(rules: &Rules) -> Duration {
+    match rules.lease {
+        Lease::Delivery { poll, .. } => poll,
+        Lease::Renewed(span) => span,
+    }
+}
+
+fn lease(rules: &Rules, now: Time) -> Time {
+    now.after(lease_span(rules))
+}

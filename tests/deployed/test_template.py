@@ -106,8 +106,7 @@ def test_the_bucket_refuses_plain_http_and_unconditional_writes_to_data():
         "s3:*",
         {"Bool": {"aws:SecureTransport": "false"}},
     )
-    assert (condition, otherwise) == ("GuardsData", {"Ref": "AWS::NoValue"})
-    assert TEMPLATE["Parameters"]["EnforceWriteOnceByPolicy"]["Default"] == "true"
+    assert (condition, otherwise) == ("OnAws", {"Ref": "AWS::NoValue"})
     assert once == {
         "Sid": "DataIsWrittenOnce",
         "Effect": "Deny",
@@ -206,7 +205,8 @@ def test_every_parameter_is_described_and_used():
 def test_what_weakens_the_archive_is_off_by_default():
     defaults = {n: p.get("Default") for n, p in TEMPLATE["Parameters"].items()}
     assert defaults["AllowPrivateNetwork"] == "false"
-    assert defaults["S3PathStyle"] == "false"
+    assert defaults["LocalAws"] == "false"
+    assert TEMPLATE["Conditions"]["OnAws"] == {"Fn::Equals": [{"Ref": "LocalAws"}, "false"]}
 
 
 def test_the_schedule_sends_no_input_and_failures_of_a_tick_are_kept():
@@ -233,6 +233,13 @@ def periods(alarm):
     if "Period" in alarm:
         return [alarm["Period"]]
     return [m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m]
+
+
+def test_the_dashboard_shows_every_alarm():
+    body = RESOURCES["Overview"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    for alarm in ALARMS.values():
+        name = alarm["AlarmName"]["Fn::Sub"]
+        assert ":alarm:" + name + '"' in body
 
 
 @pytest.mark.parametrize("name", ALARMS)

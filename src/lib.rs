@@ -11,6 +11,7 @@
 //! - [`run`](mod@run): the three stages in one process
 
 pub mod archive;
+pub mod aws;
 pub mod export;
 pub mod host;
 pub mod kore;

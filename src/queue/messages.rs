@@ -53,7 +53,6 @@ pub fn copy_of(hop: u32, file_id: &str) -> Message {
         fragments: vec![fragment],
         fruitless: 0,
         troubled: 0,
-        refused: 0,
     };
     message(hop, Work::Copy(slice))
 }

@@ -37,7 +37,7 @@ pub struct Urls {
     /// The copy queue; the enqueue function has none.
     pub copy: Option<String>,
     /// Where failed exports are put; the enqueue function has none.
-    pub dead_letters: Option<String>,
+    pub dead_letter: Option<String>,
 }
 
 /// The queues on AWS. Clones are the same queues.
@@ -51,14 +51,6 @@ impl Sqs {
     /// Sends through `client` to the queues at `urls`.
     pub fn new(client: Client, urls: Urls) -> Self {
         Self { client, urls }
-    }
-
-    /// Puts a body that is not a message of this system where someone finds it, as it is.
-    ///
-    /// # Errors
-    /// When it could not be handed over, or may not have been.
-    pub async fn bury_unreadable(&self, body: &str, reason: &str) -> Result<(), QueueError> {
-        self.send_dead_letter(body, reason, None).await
     }
 
     fn url(&self, line: Line) -> Result<&str, QueueError> {
@@ -108,14 +100,19 @@ impl Sqs {
         }
     }
 
-    async fn send_dead_letter(
+    /// Puts a body where someone finds it, with the reason, and the export where it is known: the
+    /// body may be no message of this system.
+    ///
+    /// # Errors
+    /// When it could not be handed over, or may not have been.
+    pub async fn bury_raw(
         &self,
         body: &str,
         reason: &str,
         export: Option<&Export>,
     ) -> Result<(), QueueError> {
         const QUEUE: &str = "dead-letter";
-        let Some(url) = &self.urls.dead_letters else {
+        let Some(url) = &self.urls.dead_letter else {
             return Err(failed(QUEUE, "this function has no URL of it".to_owned()));
         };
         let text = |value: &str| {
@@ -169,7 +166,7 @@ impl Queue for Sqs {
 
     async fn bury(&self, letter: DeadLetter) -> Result<(), QueueError> {
         let body = letter.start.to_json();
-        self.send_dead_letter(&body, &letter.reason, Some(&letter.start.export))
+        self.bury_raw(&body, &letter.reason, Some(&letter.start.export))
             .await
     }
 }
@@ -281,7 +278,7 @@ mod tests {
         let urls = Urls {
             poll: "http://sqs/1/poll".to_owned(),
             copy: Some("http://sqs/1/copy".to_owned()),
-            dead_letters: Some("http://sqs/1/dead".to_owned()),
+            dead_letter: Some("http://sqs/1/dead".to_owned()),
         };
         (asked, Sqs::new(Client::new(&config.await), urls))
     }
@@ -425,7 +422,7 @@ mod tests {
         })
         .await
         .unwrap();
-        sqs.bury_unreadable("{", "").await.unwrap();
+        sqs.bury_raw("{", "", None).await.unwrap();
         let asked = asked.lock().unwrap();
         assert_eq!(asked[0]["QueueUrl"], "http://sqs/1/dead");
         let body = asked[0]["MessageBody"].as_str().unwrap();
@@ -453,13 +450,13 @@ mod tests {
     async fn a_function_sends_only_to_the_queues_that_it_has() {
         let (asked, mut sqs) = queues(|_| panic!("it was sent")).await;
         sqs.urls.copy = None;
-        sqs.urls.dead_letters = None;
+        sqs.urls.dead_letter = None;
         let error = sqs
             .send(vec![outgoing(messages::copy(1), 0)])
             .await
             .unwrap_err();
         assert_eq!(error.queue, "copy");
-        let error = sqs.bury_unreadable("{", "not JSON").await.unwrap_err();
+        let error = sqs.bury_raw("{", "not JSON", None).await.unwrap_err();
         assert_eq!(error.queue, "dead-letter");
         assert!(asked.lock().unwrap().is_empty());
     }

@@ -5,7 +5,7 @@ use std::env;
 use std::time::SystemTime;
 
 use insights_archive::lambda::{Ready, log, settings};
-use lambda_runtime::{Error, LambdaEvent, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
@@ -27,19 +27,24 @@ async fn main() -> Result<(), Error> {
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
         let ready = &ready;
         async move {
-            let left = event.context.deadline().duration_since(SystemTime::now());
-            // The deadline of a past time is now.
+            let (event, context) = event.into_parts();
+            let left = context.deadline().duration_since(SystemTime::now());
+            // A deadline that has passed is now.
             let limit = Instant::now() + left.unwrap_or_default();
-            match ready {
+            let answer = match ready {
                 Ok(ready) => {
-                    let answer = ready.answer(&event.payload, Some(limit)).await;
-                    answer.map_err(|error| error.to_string())
+                    let answer = ready.answer(&context.request_id, &event, Some(limit));
+                    answer.await.map_err(|error| error.to_string())
                 }
                 Err(why) => {
                     tracing::error!("{why}");
                     Err(why.clone())
                 }
-            }
+            };
+            answer.map_err(|error_message| Diagnostic {
+                error_type: "Failed".to_owned(),
+                error_message,
+            })
         }
     }))
     .await

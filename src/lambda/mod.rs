@@ -21,6 +21,7 @@ use aws_config::SdkConfig;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::archive::bucket::Bucket;
 use crate::aws::{self, Patience};
@@ -104,12 +105,23 @@ impl Ready {
         })
     }
 
-    /// Answers one event; `limit` is when the function is cut off. What there is to count goes to
-    /// standard output, whatever the end.
+    /// Answers one event; `limit` is when the function is cut off. Every line of the log has the
+    /// invocation's id. What there is to count goes to standard output, whatever the end.
     ///
     /// # Errors
     /// When the invocation has to count as failed: as [`handlers::enqueue`] and [`handlers::batch`].
-    pub async fn answer(&self, event: &Value, limit: Option<Instant>) -> Result<Value, Failure> {
+    pub async fn answer(
+        &self,
+        request_id: &str,
+        event: &Value,
+        limit: Option<Instant>,
+    ) -> Result<Value, Failure> {
+        // Of the highest level, so that no filter takes it away.
+        let invocation = tracing::error_span!("invocation", request_id);
+        self.work(event, limit).instrument(invocation).await
+    }
+
+    async fn work(&self, event: &Value, limit: Option<Instant>) -> Result<Value, Failure> {
         let began = Instant::now();
         let (answer, metrics) = match &self.work {
             Work::Enqueue(outside, scope) => {

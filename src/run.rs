@@ -18,7 +18,9 @@ use crate::queue::Line;
 use crate::queue::local::{Delivery, LocalQueue};
 use crate::stages::enqueue::{self, AT_ONCE, Request, Scope, Summary};
 use crate::stages::message::{ChainId, Message};
-use crate::stages::{Budget, Edges, Lease, Outcome, Report, Rules, StageError, claim, handle};
+use crate::stages::{
+    Budget, Edges, Lease, Outcome, Report, Rules, StageError, claim, handle, new_chain,
+};
 
 /// A killed run's claims lapse within this time.
 const LEASE: Duration = Duration::from_secs(60);
@@ -28,6 +30,9 @@ const RENEWAL: Duration = Duration::from_secs(20);
 const POLLS_AT_ONCE: usize = 16;
 /// Slices at once: each copies several fragments, and all share one budget.
 const COPIES_AT_ONCE: usize = 8;
+/// So many chains an export gets in one run: where the functions wait for the next ticks, a run tries
+/// again at once.
+const MOST_CHAINS: u32 = 3;
 /// A message that comes back more often than this has met a defect of the program.
 const MOST_DELIVERIES: u32 = 3;
 /// How long work in progress is waited for when the run is stopped.
@@ -195,6 +200,8 @@ struct Runner<E> {
     /// Per app: chains that wait for a seat.
     waiting: HashMap<AppId, VecDeque<Delivery>>,
     active: HashMap<Export, Active>,
+    /// How many chains an export has had, where more than one.
+    chains: HashMap<Export, u32>,
     ends: BTreeMap<Export, End>,
     tasks: JoinSet<(Message, Result<Outcome, StageError>)>,
 }
@@ -208,6 +215,7 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
             seats: HashMap::new(),
             waiting: HashMap::new(),
             active: HashMap::new(),
+            chains: HashMap::new(),
             ends: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
@@ -237,7 +245,7 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
         let message = delivery.message().clone();
         if let Some(due) = message.not_before.filter(|due| self.local.now() < *due) {
             let wait = due.since(self.local.now());
-            return delivery.again(wait.min(crate::queue::LONGEST_DELAY));
+            return delivery.postpone(wait.min(crate::queue::LONGEST_DELAY));
         }
         if delivery.deliveries() > MOST_DELIVERIES {
             let why = "the program failed on it several times: a defect; its log says more";
@@ -307,12 +315,25 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
         match result {
             Ok(Outcome::Continues) => {}
             Ok(Outcome::Archived) => self.end(export, End::Archived),
-            Ok(Outcome::GaveUp(reason)) => self.end(export, End::Failed(reason)),
+            Ok(Outcome::GaveUp {
+                reason,
+                for_a_person,
+            }) => {
+                let chains = self.chains.entry(export.clone()).or_insert(1);
+                if for_a_person || *chains >= MOST_CHAINS {
+                    self.end(export, End::Failed(reason));
+                } else {
+                    *chains += 1;
+                    tracing::warn!(%export, %reason, "{export} is tried once more: {reason}");
+                    self.begin_again(&message, None);
+                }
+            }
             Ok(Outcome::Overtaken) => {
                 let why = "its chain ended without a manifest; run again";
                 self.end(export, End::Failed(why.to_owned()));
             }
-            Ok(Outcome::Held(until)) => self.wait_for_other(&message, until),
+            // Another process is at work on it: look again when its claim has lapsed.
+            Ok(Outcome::Held(until)) => self.begin_again(&message, Some(until)),
             Err(error @ StageError::Archive(ArchiveError::Refused { .. })) => {
                 self.end(export, End::Failed(error.to_string()));
             }
@@ -320,27 +341,18 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
         }
     }
 
-    /// Another process is at work on the export: look again when its claim has lapsed.
-    fn wait_for_other(&mut self, message: &Message, until: Time) {
+    /// A fresh chain for the export, at the end of the line, and not before a time.
+    fn begin_again(&mut self, message: &Message, not_before: Option<Time>) {
         self.leave(&message.export);
-        let local = Arc::clone(&self.local);
-        let mut start = Message::start(
-            message.export.clone(),
-            message.chain.clone(),
-            message.base.clone(),
-        );
-        start.not_before = Some(until);
-        self.tasks.spawn(async move {
-            let again = crate::queue::Outgoing {
-                message: start.clone(),
-                delay: Duration::ZERO,
-            };
-            let sent = crate::queue::Queue::send(local.queue(), vec![again]).await;
-            (
-                start,
-                sent.map(|()| Outcome::Continues).map_err(StageError::from),
+        let start = Message {
+            not_before,
+            ..Message::start(
+                message.export.clone(),
+                new_chain(&*self.local),
+                message.base.clone(),
             )
-        });
+        };
+        self.local.queue().put(start);
     }
 
     fn end(&mut self, export: &Export, end: End) {

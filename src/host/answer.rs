@@ -248,11 +248,11 @@ impl FileBody {
         }
     }
 
-    /// Spreads it over about 3 s, whatever its length.
-    pub(crate) fn drip(&mut self) {
-        const PIECES: u64 = 15;
-        self.pause = Duration::from_millis(200);
-        let piece = self.length.div_ceil(PIECES).max(1);
+    /// Spreads it over about so long a time, whatever its length.
+    pub(crate) fn drip(&mut self, time: Duration) {
+        const PIECES: u32 = 15;
+        self.pause = time / PIECES;
+        let piece = self.length.div_ceil(u64::from(PIECES)).max(1);
         self.longest_piece = usize::try_from(piece).unwrap_or(usize::MAX);
     }
 

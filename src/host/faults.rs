@@ -101,7 +101,7 @@ faults! {
     RepeatedFile, "repeated-file", [Look], true;
     /// a look lists the files in another order
     ReorderedFiles, "reordered-files", [Look], true;
-    /// a look has percentages below 0, beyond 100 or in words, and counts below 0
+    /// a look has a percentage below 0, beyond 100 or in words, or counts below 0 too
     AbsurdNumbers, "absurd-numbers", [Look], true;
     /// a file's connection closes before its last byte
     CutFile, "cut-file", [Open], true;
@@ -121,7 +121,7 @@ faults! {
     RedirectLoop, "redirect-loop", [Open], true;
     /// a file stops arriving, and its connection stays open
     StalledFile, "stalled-file", [Open], true;
-    /// a file arrives slowly, some seconds in all
+    /// a file arrives slowly, but does arrive
     Drip, "drip", [Open], true;
     /// a file comes compressed in transfer; nothing is wrong with it
     Gzip, "gzip", [Open], true;

@@ -232,8 +232,8 @@ impl Job {
         };
         let records = self.file(number).records();
         let count = match (slips.absurd_numbers, self.quirks.wrong_records) {
-            (Some(_), _) => json!(-1),
-            (None, Some(wrong)) if wrong % all == number => json!(off_by_some(records, wrong)),
+            (Some(absurd), _) if (absurd >> 8).is_multiple_of(2) => json!(-1),
+            (_, Some(wrong)) if wrong % all == number => json!(off_by_some(records, wrong)),
             _ => json!(records),
         };
         json!({

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Host;
 use super::answer::{Answer, Conduct, End, FileBody, Framing};
 use crate::export::{AppId, Event, Export, JobId, Time};
-use crate::kore::job::{File, FileUrl, Job, Status, Totals};
+use crate::kore::job::{FileUrl, Job, Undecodable};
 use crate::kore::{ApiError, Download, FileError, Kore};
 
 /// A client of a [`Host`] in the same process.
@@ -22,7 +22,6 @@ pub struct HostKore<C> {
     clock: C,
     /// How long it waits for an answer, and for each piece of a file.
     patience: Duration,
-    next_token: std::sync::atomic::AtomicU64,
 }
 
 impl<C> fmt::Debug for HostKore<C> {
@@ -32,13 +31,12 @@ impl<C> fmt::Debug for HostKore<C> {
 }
 
 impl<C: Fn() -> Time + Send + Sync> HostKore<C> {
-    /// A client that reads the time from `clock` and waits at most `patience` for anything.
+    /// A client of a host whose time is `clock`, with the right credentials. It waits at most `patience` for anything.
     pub fn new(host: Arc<Mutex<Host>>, clock: C, patience: Duration) -> Self {
         Self {
             host,
             clock,
             patience,
-            next_token: std::sync::atomic::AtomicU64::new(0),
         }
     }
 
@@ -46,17 +44,12 @@ impl<C: Fn() -> Time + Send + Sync> HostKore<C> {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A fresh token for one request.
-    fn token(&self, host: &Host, now: Time) -> String {
-        let number = self
-            .next_token
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // its address tells this client's tokens from those of another client of the same host
-        let jti = format!("{:p}-{number}", &raw const self.next_token);
-        host.plan().credentials.mint(&jti, now, 60)
-    }
-
-    async fn understand(&self, request: String, answer: Answer) -> Result<Job, ApiError> {
+    async fn understand(
+        &self,
+        request: String,
+        answer: Answer,
+        decode: impl FnOnce(&[u8]) -> Result<Job, Undecodable>,
+    ) -> Result<Job, ApiError> {
         let retry_after = seconds(answer.header("retry-after"));
         let unclear = |detail: String| ApiError::Unclear {
             request: request.clone(),
@@ -74,7 +67,7 @@ impl<C: Fn() -> Time + Send + Sync> HostKore<C> {
         }
         let said = || String::from_utf8_lossy(&answer.body).into_owned();
         match answer.status {
-            200 => decode(&answer.body).map_err(unclear),
+            200 => decode(&answer.body).map_err(|error| unclear(error.to_string())),
             429 => Err(ApiError::Limited {
                 request,
                 retry_after,
@@ -91,43 +84,6 @@ impl<C: Fn() -> Time + Send + Sync> HostKore<C> {
             }),
         }
     }
-}
-
-/// Reads a job's answer; the error says what is missing.
-fn decode(body: &[u8]) -> Result<Job, String> {
-    let answer: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON")?;
-    let id = answer["_id"].as_str().and_then(|id| id.parse().ok());
-    let word = answer["status"].as_str().unwrap_or_default().to_lowercase();
-    let status = match word.as_str() {
-        _ if answer["timedOut"] == true => Status::Failed("timedOut".to_owned()),
-        "success" => Status::Success,
-        "failed" => Status::Failed(word),
-        _ => Status::Running,
-    };
-    let file = |entry: &Value| {
-        Some(File {
-            id: entry["fileId"].as_str()?.to_owned(),
-            name: entry["fileName"].as_str().map(str::to_owned),
-            url: FileUrl::new(entry["fileUrl"].as_str()?),
-            records: entry["recordCount"].as_u64(),
-        })
-    };
-    let files = match answer["analyticsFragments"].as_array() {
-        _ if status != Status::Success => Vec::new(),
-        Some(entries) => entries.iter().filter_map(file).collect(),
-        None => file(&answer["fileInfo"]).into_iter().collect(),
-    };
-    Ok(Job {
-        id: id.ok_or("the answer has no usable _id")?,
-        status,
-        percent: answer["percentageDone"].as_f64(),
-        created_on: answer["createdOn"].as_str().map(str::to_owned),
-        files,
-        totals: Totals {
-            files: answer["store"]["totalFiles"].as_u64(),
-            records: answer["store"]["totalRecords"].as_u64(),
-        },
-    })
 }
 
 fn seconds(header: Option<&str>) -> Option<Duration> {
@@ -147,22 +103,23 @@ impl<C: Fn() -> Time + Send + Sync> Kore for HostKore<C> {
         let app = export.app.as_str();
         let answer = {
             let mut host = self.host();
-            let token = self.token(&host, now);
+            let token = host.mint(now);
             host.start(app, Some(&token), body.to_string().as_bytes(), now)
         };
         let request = format!("POST /api/public/bot/{app}/search/analytics-export");
-        self.understand(request, answer).await
+        self.understand(request, answer, Job::decode).await
     }
 
     async fn look(&self, app: &AppId, job: &JobId) -> Result<Job, ApiError> {
         let now = (self.clock)();
         let answer = {
             let mut host = self.host();
-            let token = self.token(&host, now);
+            let token = host.mint(now);
             host.look(app.as_str(), job.as_str(), Some(&token), now)
         };
         let request = format!("GET /api/public/bot/{app}/search/jobs/{job}");
-        self.understand(request, answer).await
+        let decode = |body: &[u8]| Job::decode_look(body, job);
+        self.understand(request, answer, decode).await
     }
 
     async fn open(&self, url: &FileUrl) -> Result<HostDownload, FileError> {

@@ -71,6 +71,7 @@ pub struct Host {
     /// Which file of which job a link's id means.
     files: HashMap<String, (String, u64)>,
     started: u64,
+    minted: u64,
     stats: Stats,
 }
 
@@ -93,6 +94,7 @@ impl Host {
             jobs: HashMap::new(),
             files: HashMap::new(),
             started: 0,
+            minted: 0,
             stats: Stats::default(),
             plan,
         }
@@ -127,6 +129,14 @@ impl Host {
     /// What an export of this week holds: the truth to compare an archive with.
     pub fn content(&self, export: &Export) -> Content {
         self.content_of(&export.app, export.event, &export.week.window())
+    }
+
+    /// A token that is good for one request now, for callers without a client of their own.
+    pub fn mint(&mut self, now: Time) -> String {
+        const SECONDS: i64 = 60;
+        self.minted += 1;
+        let jti = format!("minted-{}", self.minted);
+        self.plan.credentials.mint(&jti, now, SECONDS)
     }
 
     /// Where the files are.
@@ -464,7 +474,7 @@ impl Host {
             body.framing = answer::Framing::Chunked;
         }
         if self.strikes(throw, Fault::Drip).is_some() {
-            body.drip();
+            body.drip(self.plan.drip_time);
         }
         if let Some(number) = self.strikes(throw, Fault::CutFile) {
             body.end = answer::End::Cut(body.somewhere(number));
@@ -541,4 +551,447 @@ fn read_start(body: &[u8]) -> Result<Wanted, String> {
         _ => return Err("event must be one of [thumbsUp, thumbsDown]".to_owned()),
     };
     Ok(Wanted { window, event })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kore::job::{Job, Status};
+    use faults::When;
+    use plan::{Empty, Shape};
+
+    fn now() -> Time {
+        "2025-01-27T06:00:00Z".parse().unwrap()
+    }
+
+    fn seconds(seconds: u64) -> Time {
+        now().after(Duration::from_secs(seconds))
+    }
+
+    fn export(event: Event) -> Export {
+        Export {
+            app: "st-1".parse().unwrap(),
+            event,
+            week: "2025-01-20".parse().unwrap(),
+        }
+    }
+
+    fn body(export: &Export) -> Vec<u8> {
+        let mut body = json!({"filters": export.week.window()});
+        if export.event != Event::All {
+            body["event"] = json!(export.event);
+        }
+        body.to_string().into()
+    }
+
+    /// A host with three files in a week, made in 1 s each after the first 200 ms.
+    fn host(change: impl FnOnce(&mut Plan)) -> Host {
+        let mut plan = Plan {
+            records_per_week: 400..=400,
+            ..Plan::default()
+        };
+        change(&mut plan);
+        Host::new(plan, "http://127.0.0.1:1")
+    }
+
+    fn start(host: &mut Host, export: &Export, now: Time) -> Answer {
+        let token = host.mint(now);
+        host.start(export.app.as_str(), Some(&token), &body(export), now)
+    }
+
+    fn look(host: &mut Host, job: &Job, now: Time) -> Answer {
+        let token = host.mint(now);
+        host.look("st-1", job.id.as_str(), Some(&token), now)
+    }
+
+    /// Starts an export and looks at it after so many seconds.
+    fn job(host: &mut Host, event: Event, after: u64) -> Job {
+        let started = Job::decode(&start(host, &export(event), now()).body).unwrap();
+        Job::decode_look(&look(host, &started, seconds(after)).body, &started.id).unwrap()
+    }
+
+    fn open(host: &mut Host, file: &crate::kore::job::File, now: Time) -> FileAnswer {
+        let path = file
+            .url
+            .expose()
+            .strip_prefix("http://127.0.0.1:1")
+            .unwrap();
+        host.file(path, now)
+    }
+
+    /// A file's bytes and records.
+    fn read(answer: FileAnswer) -> (Vec<u8>, Vec<Value>) {
+        assert_eq!(answer.status, 200);
+        let announced = answer.body.announced();
+        let bytes: Vec<u8> = answer.body.flatten().collect();
+        assert_eq!(announced, Some(bytes.len() as u64));
+        let records = serde_json::from_slice(&bytes).unwrap();
+        (bytes, records)
+    }
+
+    fn error(answer: &Answer) -> (u16, String) {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap();
+        let message = body["errors"][0]["msg"].as_str().unwrap();
+        (answer.status, message.to_owned())
+    }
+
+    #[test]
+    fn a_job_advances_file_by_file_and_then_lists_what_it_made() {
+        let mut host = host(|_| ());
+        let answer = start(&mut host, &export(Event::All), now());
+        let started = Job::decode(&answer.body).unwrap();
+        assert_eq!(
+            (&started.status, started.percent),
+            (&Status::Running, Some(0.0))
+        );
+        let mut percents = Vec::new();
+        for after in [0, 1, 2, 3] {
+            let answer = look(&mut host, &started, seconds(after));
+            let job = Job::decode_look(&answer.body, &started.id).unwrap();
+            assert_eq!((&job.status, job.files.len()), (&Status::Running, 0));
+            percents.push(job.percent.unwrap().round());
+        }
+        assert_eq!(percents, [0.0, 0.0, 33.0, 67.0]);
+        let answer = look(&mut host, &started, seconds(4));
+        let job = Job::decode_look(&answer.body, &started.id).unwrap();
+        assert_eq!((&job.status, job.percent), (&Status::Success, Some(100.0)));
+        assert_eq!((job.totals.files, job.totals.records), (Some(3), Some(400)));
+        let counts: Vec<_> = job.files.iter().map(|file| file.records).collect();
+        assert_eq!(counts, [Some(150), Some(150), Some(100)]);
+        let shown: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(shown["hasAnalyticsFragments"], true);
+        assert_eq!(
+            shown["message"],
+            "ANALYTICS DATA JSON Export Completed - 3 file(s) with 400 total records"
+        );
+        assert!(
+            job.files[1]
+                .name
+                .as_ref()
+                .unwrap()
+                .ends_with("_part_2_of_3")
+        );
+    }
+
+    #[test]
+    fn files_hold_what_their_job_states_and_two_jobs_serve_the_same_bytes() {
+        let mut host = host(|_| ());
+        for event in Event::EVERY {
+            let (first, second) = (job(&mut host, event, 9), job(&mut host, event, 9));
+            assert_ne!(first.id, second.id);
+            let mut records = Vec::new();
+            for (one, other) in first.files.iter().zip(&second.files) {
+                assert_ne!(one.id, other.id);
+                let (bytes, own) = read(open(&mut host, one, seconds(9)));
+                assert_eq!(Some(own.len() as u64), one.records);
+                assert!(bytes == read(open(&mut host, other, seconds(9))).0);
+                records.extend(own);
+            }
+            assert_eq!(Some(records.len() as u64), first.totals.records);
+            assert_eq!(records.len() as u64, host.content(&export(event)).records());
+            let kinds: std::collections::BTreeSet<_> = records
+                .iter()
+                .map(|record| record["event"].to_string())
+                .collect();
+            assert_eq!(
+                kinds.len(),
+                if event == Event::All { 3 } else { 1 },
+                "{kinds:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_shape_is_understood_as_far_as_it_goes() {
+        // shape, a week's records, what an empty week comes to; files, totals
+        let table = [
+            (Shape::Full, 9, Empty::NoFile, 1, Some((1, 9))),
+            (Shape::Abridged, 400, Empty::NoFile, 3, None),
+            (Shape::Older, 400, Empty::NoFile, 1, None),
+            (Shape::Full, 0, Empty::NoFile, 0, Some((0, 0))),
+            (Shape::Full, 0, Empty::EmptyFile, 1, Some((1, 0))),
+            (Shape::Full, 0, Empty::NoTotals, 0, None),
+            (Shape::Older, 0, Empty::EmptyFile, 1, None),
+        ];
+        for (shape, records, empty, files, totals) in table {
+            let mut host = host(|plan| {
+                plan.shape = shape;
+                plan.records_per_week = records..=records;
+                plan.empty = empty;
+            });
+            let job = job(&mut host, Event::All, 9);
+            let case = format!("{shape:?} {records} {empty:?}");
+            assert_eq!(job.status, Status::Success, "{case}");
+            assert_eq!(job.files.len(), files, "{case}");
+            assert_eq!(job.totals.files.zip(job.totals.records), totals, "{case}");
+            let mut read = |file| read(open(&mut host, file, seconds(9))).1.len() as u64;
+            assert_eq!(
+                job.files.iter().map(&mut read).sum::<u64>(),
+                records,
+                "{case}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_out_of_bounds_is_refused() {
+        let (from, to) = ("2025-01-20T00:00:00.000Z", "2025-01-27T00:00:00.000Z");
+        let filters = |from: &str, to: &str| json!({"filters": {"from": from, "to": to}});
+        let with_event = |event: &str| {
+            let mut body = filters(from, to);
+            body["event"] = json!(event);
+            body
+        };
+        for (body, status) in [
+            (filters(from, to), 200),
+            (with_event("thumbsUp"), 200),
+            (filters(from, "2025-01-27T00:00:00.001Z"), 400),
+            (filters(to, from), 400),
+            (filters(from, "tomorrow"), 400),
+            (json!({"filters": {"from": from}}), 400),
+            (with_event("thumbsup"), 400),
+            (with_event("all"), 400),
+        ] {
+            let mut host = host(|_| ());
+            let token = host.mint(now());
+            let answer = host.start("st-1", Some(&token), body.to_string().as_bytes(), now());
+            assert_eq!(answer.status, status, "{body}");
+        }
+    }
+
+    #[test]
+    fn wrong_tokens_are_refused_in_the_documented_words() {
+        let mut host = host(|plan| plan.apps = Some(["st-1".parse().unwrap()].into()));
+        let token = host.mint(now());
+        let mut ask = |app: &str, token: Option<&str>| {
+            let answer = host.look(app, "fj-1", token, now());
+            error(&answer)
+        };
+        let invalid = (401, "Invalid SDK credentials".to_owned());
+        assert_eq!(ask("st-1", None), invalid);
+        assert_eq!(ask("st-2", Some(&token)), invalid);
+        assert_eq!(ask("st-1", Some(&token)).0, 404, "no such job");
+        let (status, words) = ask("st-1", Some(&token));
+        assert_eq!(status, 401);
+        assert!(words.contains("possibly a replay"), "{words}");
+    }
+
+    #[test]
+    fn requests_are_limited_over_rolling_spans_and_per_app() {
+        let mut host = host(|_| ());
+        let mut ask = |app: &str, after: u64| {
+            let token = host.mint(seconds(after));
+            let answer = host.look(app, "fj-1", Some(&token), seconds(after));
+            let wait = answer.header("retry-after").map(str::to_owned);
+            (answer.status, wait)
+        };
+        for n in 0..60 {
+            assert_eq!(ask("st-1", n / 2).0, 404);
+        }
+        assert_eq!(ask("st-1", 45), (429, Some("15".to_owned())));
+        assert_eq!(ask("st-2", 45).0, 404);
+        assert_eq!((ask("st-1", 60).0, ask("st-1", 60).0), (404, 404));
+        assert_eq!(ask("st-1", 60).0, 429, "only two were 60 s ago");
+        // one every 2 s is what the hour allows
+        for n in 0..1_738 {
+            assert_eq!(ask("st-1", 100 + 2 * n).0, 404, "request {n}");
+        }
+        assert_eq!(ask("st-1", 3_577), (429, Some("23".to_owned())));
+        assert_eq!(host.stats().over_limit, 3);
+    }
+
+    #[test]
+    fn links_expire_and_a_new_look_gives_fresh_ones() {
+        let mut host = host(|plan| plan.link_lifetime = Duration::from_secs(60));
+        let job = job(&mut host, Event::All, 10);
+        assert_eq!(open(&mut host, &job.files[0], seconds(69)).status, 200);
+        assert_eq!(open(&mut host, &job.files[0], seconds(70)).status, 410);
+        let answer = look(&mut host, &job, seconds(70));
+        let again = Job::decode_look(&answer.body, &job.id).unwrap();
+        assert_eq!(again.files[0].id, job.files[0].id);
+        assert_eq!(open(&mut host, &again.files[0], seconds(70)).status, 200);
+        assert_eq!(
+            host.file("/api/getMediaStream/findly/f-1.json?s=$$", now())
+                .status,
+            403
+        );
+    }
+
+    #[test]
+    fn jobs_and_their_files_are_forgotten_in_time() {
+        let mut host = host(|plan| {
+            plan.job_lifetime = Duration::from_hours(1);
+            plan.link_lifetime = Duration::from_hours(2);
+        });
+        let job = job(&mut host, Event::All, 9);
+        assert_eq!(look(&mut host, &job, seconds(3_600)).status, 404);
+        assert_eq!(open(&mut host, &job.files[0], seconds(3_600)).status, 404);
+    }
+
+    #[test]
+    fn late_feedback_shows_in_jobs_started_later() {
+        let mut host = host(|_| ());
+        let before = job(&mut host, Event::All, 9);
+        let export = export(Event::All);
+        host.set_records(&export.app, export.week, 401);
+        assert_eq!(job(&mut host, Event::All, 9).totals.records, Some(401));
+        let (_, records) = read(open(&mut host, &before.files[2], seconds(9)));
+        assert_eq!(records.len(), 100);
+    }
+
+    /// What one fault makes of a job and of its files, in one word each.
+    fn fates(fault: Fault) -> std::collections::BTreeSet<&'static str> {
+        let mut words = std::collections::BTreeSet::new();
+        for seed in 0..40 {
+            let mut host = host(|plan| {
+                plan.seed = seed;
+                plan.faults = Faults::none().plan(fault, When::Always);
+            });
+            let answer = start(&mut host, &export(Event::All), now());
+            let Ok(started) = Job::decode(&answer.body) else {
+                words.insert("no job");
+                continue;
+            };
+            for after in [2, 4, 9, 90] {
+                let answer = look(&mut host, &started, seconds(after));
+                let Ok(job) = Job::decode_look(&answer.body, &started.id) else {
+                    words.insert(if answer.status == 404 {
+                        "gone"
+                    } else {
+                        "unreadable"
+                    });
+                    continue;
+                };
+                words.insert(match job.status {
+                    Status::Running if after == 90 => "running for ever",
+                    Status::Running if after == 9 => "late",
+                    Status::Running => "running",
+                    Status::Failed(_) => "failed",
+                    Status::Success => "done",
+                });
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn jobs_go_wrong_as_ordered() {
+        for (fault, words) in [
+            (Fault::SlowJob, &["done", "late", "running"][..]),
+            (Fault::StuckJob, &["late", "running", "running for ever"]),
+            (Fault::FailingJob, &["failed", "running"]),
+            (Fault::VanishingJob, &["done", "gone", "running"]),
+            (Fault::UnknownStatus, &["done", "running"]),
+            (Fault::EarlyFiles, &["done", "running"]),
+            (Fault::NoId, &["no job"]),
+            (Fault::AbsurdNumbers, &["done", "running", "unreadable"]),
+        ] {
+            let seen: Vec<_> = fates(fault).into_iter().collect();
+            assert_eq!(seen, words, "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_says_of_its_files_is_wrong_as_ordered() {
+        let plain = job(&mut host(|_| ()), Event::All, 9);
+        let ids = |job: &Job| {
+            job.files
+                .iter()
+                .map(|file| file.id.clone())
+                .collect::<Vec<_>>()
+        };
+        let counts = |job: &Job| {
+            job.files
+                .iter()
+                .map(|file| file.records)
+                .collect::<Vec<_>>()
+        };
+        for fault in [
+            Fault::WrongRecords,
+            Fault::WrongTotalRecords,
+            Fault::WrongTotalFiles,
+            Fault::RepeatedFile,
+            Fault::ReorderedFiles,
+        ] {
+            let mut seen = 0;
+            for seed in 0..20 {
+                let mut host = host(|plan| {
+                    plan.seed = seed;
+                    plan.faults = Faults::none().chance(fault, 100.0);
+                });
+                let job = job(&mut host, Event::All, 9);
+                let mut distinct = ids(&job);
+                distinct.sort();
+                let mut in_order = distinct.clone();
+                distinct.dedup();
+                in_order.sort_by_key(|id| ids(&job).iter().position(|other| other == id));
+                let differs = match fault {
+                    Fault::WrongRecords => counts(&job) != counts(&plain),
+                    Fault::WrongTotalRecords => job.totals.records != plain.totals.records,
+                    Fault::WrongTotalFiles => job.totals.files != plain.totals.files,
+                    Fault::RepeatedFile => distinct.len() < 3,
+                    _ => counts(&job)[2] != Some(100),
+                };
+                seen += u32::from(differs);
+                assert_eq!(host.stats().faults[fault.as_str()], 1);
+            }
+            assert!(
+                seen == 20 || fault == Fault::ReorderedFiles && seen > 5,
+                "{fault}: {seen}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_has_had_its_effect_and_a_lost_request_has_not() {
+        for (fault, jobs) in [
+            (Fault::LostAnswer, 1),
+            (Fault::HangingAnswer, 1),
+            (Fault::EmptyAnswer, 1),
+            (Fault::LostRequest, 0),
+            (Fault::Limited, 0),
+            (Fault::Html, 0),
+        ] {
+            let mut host = host(|plan| {
+                plan.faults = Faults::none().plan(fault, When::Nth(Occasion::Start, 1));
+            });
+            let export = export(Event::All);
+            assert!(
+                Job::decode(&start(&mut host, &export, now()).body).is_err()
+                    || fault == Fault::HangingAnswer
+            );
+            assert_eq!(host.stats().jobs.values().sum::<u64>(), jobs, "{fault}");
+            assert!(Job::decode(&start(&mut host, &export, now()).body).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_run_with_every_fault_repeats_with_its_seed() {
+        let run = |seed| {
+            let mut host = host(|plan| {
+                plan.seed = seed;
+                plan.faults = Faults::every(20.0);
+            });
+            let mut seen = Vec::new();
+            for second in 0..30 {
+                let now = seconds(60 * second);
+                let answer = start(&mut host, &export(Event::All), now);
+                let started = Job::decode(&answer.body);
+                seen.push(answer);
+                let Ok(started) = started else { continue };
+                let answer = look(&mut host, &started, now.after(Duration::from_secs(9)));
+                for file in
+                    Job::decode_look(&answer.body, &started.id).map_or(vec![], |job| job.files)
+                {
+                    open(&mut host, &file, now.after(Duration::from_secs(9)));
+                }
+                seen.push(answer);
+            }
+            (seen, host.stats().clone())
+        };
+        assert_eq!(run(1), run(1));
+        let (_, stats) = run(1);
+        assert_ne!(run(2).1, stats);
+        assert!(stats.faults.len() > 15, "{:?}", stats.faults);
+    }
 }

@@ -82,6 +82,8 @@ pub struct Plan {
     pub link_lifetime: Duration,
     /// How long a job and its files are kept after its start.
     pub job_lifetime: Duration,
+    /// How long a file takes that arrives slowly ([`Fault::Drip`](super::faults::Fault::Drip)).
+    pub drip_time: Duration,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -108,6 +110,7 @@ impl Default for Plan {
             limits: Some(Limits::PUBLISHED),
             link_lifetime: Duration::from_mins(15),
             job_lifetime: Duration::from_hours(7 * 24),
+            drip_time: Duration::from_secs(3),
             faults: Faults::none(),
         }
     }

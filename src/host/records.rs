@@ -552,3 +552,152 @@ fn write_search(app: &str, number: u64, time: Time, length: usize, out: &mut Byt
 }
 
 const MODELS: [&str; 3] = ["gpt-4o-mini", "gpt-4o", "claude-3-5-sonnet"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn content(event: Event, window: &Window, record_bytes: RangeInclusive<u64>) -> Content {
+        let style = Style {
+            seed: 1,
+            record_bytes,
+        };
+        // the longest AppID there is
+        let app = "s".repeat(128).parse().unwrap();
+        Content::new(&app, event, window, &style, 150, |_| 400)
+    }
+
+    fn week() -> Week {
+        "2025-01-20".parse().unwrap()
+    }
+
+    fn text(fragment: &Fragment) -> Vec<u8> {
+        fragment.clone().pieces().flatten().collect()
+    }
+
+    fn records(content: &Content) -> Vec<Value> {
+        (0..content.fragments())
+            .flat_map(|number| {
+                let fragment = content.fragment(number);
+                let text = text(&fragment);
+                assert_eq!(text.len() as u64, fragment.bytes());
+                let records: Vec<Value> = serde_json::from_slice(&text).unwrap();
+                assert_eq!(records.len() as u64, fragment.records());
+                records
+            })
+            .collect()
+    }
+
+    fn time(record: &Value) -> Time {
+        let text = record["createdOn"].as_str().unwrap();
+        let time: Time = text.parse().unwrap();
+        assert_eq!(record["timeStampValue"], time.unix_millis());
+        time
+    }
+
+    #[test]
+    fn records_are_of_both_kinds_newest_first_and_inside_their_window() {
+        let window = week().window();
+        let all = records(&content(Event::All, &window, 2_048..=20_000));
+        assert_eq!(all.len(), 400);
+        assert!(all.is_sorted_by(|newer, older| time(newer) > time(older)));
+        assert!(
+            all.iter()
+                .all(|record| (window.from..=window.to).contains(&time(record)))
+        );
+        let (searches, feedback): (Vec<_>, Vec<_>) =
+            all.iter().partition(|record| record["event"] == "search");
+        assert_eq!(feedback.len(), 80);
+        let mut ids: Vec<_> = all.iter().map(|record| record["_id"].to_string()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 400);
+        for search in &searches {
+            assert_eq!(search["_id"], search["searchRequestId"]);
+        }
+        let joined = feedback.iter().filter(|feedback| {
+            let id = &feedback["searchRequestId"];
+            searches
+                .iter()
+                .any(|search| search["_id"] == *id && search["query"] == feedback["query"])
+        });
+        assert!(
+            joined.count() >= 79,
+            "only the oldest may judge an older week's search"
+        );
+        for event in [Event::ThumbsUp, Event::ThumbsDown] {
+            let own = records(&content(event, &window, 2_048..=20_000));
+            let of_all: Vec<_> = feedback
+                .iter()
+                .filter(|record| record["event"] == event.as_str())
+                .collect();
+            assert!(own.iter().eq(of_all.into_iter().copied()), "{event}");
+        }
+    }
+
+    #[test]
+    fn types_and_sizes_vary_as_the_vendors_do() {
+        let all = records(&content(Event::All, &week().window(), 2_048..=20_000));
+        let searches: Vec<_> = all
+            .iter()
+            .filter(|record| record["event"] == "search")
+            .collect();
+        let debug = |path: &'static str| {
+            searches
+                .iter()
+                .map(move |search| search["answerDebug"][0].pointer(path).unwrap())
+        };
+        assert!(debug("/prompt").any(Value::is_string) && debug("/prompt").any(Value::is_object));
+        let completion = "/llmResponse/responseDetails/completionText";
+        assert!(debug(completion).any(|it| it == "") && debug(completion).any(Value::is_object));
+        let chunks = "/generativeChunks/0/score";
+        let scores: Vec<_> = searches
+            .iter()
+            .filter_map(|search| search["answerDebug"][0].pointer(chunks))
+            .collect();
+        assert!(scores.iter().any(|it| it.is_number()) && scores.iter().any(|it| it.is_string()));
+        assert!(
+            searches
+                .iter()
+                .any(|search| search.get("modelName").is_none())
+        );
+        let mean = |bytes| {
+            content(Event::All, &week().window(), bytes)
+                .fragment(0)
+                .bytes()
+                / 150
+        };
+        assert_eq!(
+            mean(0..=0),
+            1_794,
+            "four of five have the least, and one is feedback"
+        );
+        assert!((60_000..110_000).contains(&mean(2_048..=200_000)));
+    }
+
+    #[test]
+    fn a_window_across_weeks_holds_its_part_of_each() {
+        let whole = |week: Week| records(&content(Event::All, &week.window(), 2_048..=2_048));
+        let window = Window {
+            from: week().start().after(Duration::from_hours(90)),
+            to: week().end().after(Duration::from_hours(50)),
+        };
+        let expected: Vec<_> = [whole(week().next()), whole(week())]
+            .concat()
+            .into_iter()
+            .filter(|record| (window.from..=window.to).contains(&time(record)))
+            .collect();
+        assert!(records(&content(Event::All, &window, 2_048..=2_048)) == expected);
+    }
+
+    #[test]
+    fn a_file_can_lack_its_last_record() {
+        let fragment = content(Event::All, &week().window(), 2_048..=2_048).fragment(2);
+        let short = fragment.clone().without_the_last();
+        let all: Vec<Value> = serde_json::from_slice(&text(&fragment)).unwrap();
+        let fewer: Vec<Value> = serde_json::from_slice(&text(&short)).unwrap();
+        assert_eq!((all.len(), short.records()), (100, 99));
+        assert!(fewer == all[..99]);
+    }
+}

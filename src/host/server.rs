@@ -188,3 +188,201 @@ fn compress(gzip: &mut GzEncoder<Vec<u8>>, piece: &[u8]) -> io::Result<Bytes> {
     gzip.write_all(piece)?;
     Ok(Bytes::from(std::mem::take(gzip.get_mut())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::{Event, Export};
+    use crate::host::faults::{Fault, Faults, Occasion, When};
+    use crate::host::plan::Plan;
+    use crate::kore::job::Job;
+    use serde_json::{Value, json};
+
+    const JOB_SECONDS: u64 = 10;
+
+    /// A host on a free port; a clock that moves only when told to; a client.
+    struct World {
+        base: String,
+        host: Arc<Mutex<Host>>,
+        now: Arc<Mutex<Time>>,
+        client: reqwest::Client,
+        _server: JoinSet<Infallible>,
+    }
+
+    impl World {
+        async fn new(faults: Faults) -> Self {
+            let plan = Plan {
+                records_per_week: 200..=200,
+                drip_time: Duration::from_millis(30),
+                faults,
+                ..Plan::default()
+            };
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let base = format!("http://{}", listener.local_addr().unwrap());
+            let host = Arc::new(Mutex::new(Host::new(plan, &base)));
+            let now = Arc::new(Mutex::new("2025-01-27T06:00:00Z".parse().unwrap()));
+            let mut server = JoinSet::new();
+            let clock = {
+                let now = Arc::clone(&now);
+                move || *now.lock().unwrap()
+            };
+            server.spawn(serve(listener, Arc::clone(&host), clock));
+            Self {
+                base,
+                host,
+                now,
+                client: reqwest::Client::builder().no_proxy().build().unwrap(),
+                _server: server,
+            }
+        }
+
+        fn export() -> Export {
+            Export {
+                app: "st-1".parse().unwrap(),
+                event: Event::All,
+                week: "2025-01-20".parse().unwrap(),
+            }
+        }
+
+        async fn ask(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Vec<u8>> {
+            let token = lock(&self.host).mint(*self.now.lock().unwrap());
+            let answer = request.header("auth", token).send().await?;
+            Ok(answer.error_for_status()?.bytes().await?.to_vec())
+        }
+
+        async fn start(&self) -> reqwest::Result<Vec<u8>> {
+            let body = json!({"filters": Self::export().week.window()}).to_string();
+            let url = format!("{}/api/public/bot/st-1/search/analytics-export", self.base);
+            self.ask(self.client.post(url).body(body)).await
+        }
+
+        async fn look(&self, job: &Job) -> Vec<u8> {
+            let url = format!("{}/api/public/bot/st-1/search/jobs/{}", self.base, job.id);
+            self.ask(self.client.get(url)).await.unwrap()
+        }
+
+        /// A job that has ended.
+        async fn done(&self) -> Job {
+            let started = Job::decode(&self.start().await.unwrap()).unwrap();
+            let mut now = self.now.lock().unwrap();
+            *now = now.after(Duration::from_secs(JOB_SECONDS));
+            drop(now);
+            Job::decode_look(&self.look(&started).await, &started.id).unwrap()
+        }
+
+        fn truth(&self, file: u64) -> Vec<u8> {
+            let content = lock(&self.host).content(&Self::export());
+            content.fragment(file).pieces().flatten().collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_export_is_started_watched_and_downloaded() {
+        let world = World::new(Faults::none()).await;
+        let job = world.done().await;
+        assert_eq!((job.files.len(), job.totals.records), (2, Some(200)));
+        for (file, number) in job.files.iter().zip(0..) {
+            let answer = world.client.get(file.url.expose()).send().await.unwrap();
+            let length = answer.content_length();
+            let bytes = answer.bytes().await.unwrap();
+            assert!(bytes == world.truth(number));
+            assert_eq!(length, Some(bytes.len() as u64));
+        }
+        let stats = world.client.get(format!("{}/_control/stats", world.base));
+        let stats = stats.send().await.unwrap().bytes().await.unwrap();
+        let stats: Value = serde_json::from_slice(&stats).unwrap();
+        assert_eq!(stats["requests"], json!({"start": 1, "look": 1, "open": 2}));
+        assert_eq!(stats["jobs"], json!({World::export().to_string(): 1}));
+    }
+
+    #[tokio::test]
+    async fn files_misbehave_on_the_wire_as_ordered() {
+        #[derive(Debug, PartialEq)]
+        enum Got {
+            Right,
+            Other,
+            Broken,
+            Refused(u16),
+        }
+        for (fault, expected) in [
+            (Fault::Gzip, Got::Right),
+            (Fault::NoLength, Got::Right),
+            (Fault::Redirect, Got::Right),
+            (Fault::Drip, Got::Right),
+            (Fault::CutFile, Got::Broken),
+            (Fault::RedirectLoop, Got::Broken),
+            (Fault::StalledFile, Got::Broken),
+            (Fault::TornFile, Got::Other),
+            (Fault::ShortFile, Got::Other),
+            (Fault::DamagedFile, Got::Other),
+            (Fault::HtmlFile, Got::Other),
+        ] {
+            let mut world = World::new(Faults::none().chance(fault, 100.0)).await;
+            if fault == Fault::StalledFile {
+                let client = reqwest::Client::builder().no_proxy();
+                let patience = Duration::from_millis(300);
+                world.client = client.read_timeout(patience).build().unwrap();
+            }
+            let job = world.done().await;
+            let got = match world.client.get(job.files[0].url.expose()).send().await {
+                Err(_) => Got::Broken,
+                Ok(answer) if answer.status() != 200 => Got::Refused(answer.status().as_u16()),
+                Ok(answer) => match answer.bytes().await {
+                    Err(_) => Got::Broken,
+                    Ok(bytes) if bytes == world.truth(0) => Got::Right,
+                    Ok(_) => Got::Other,
+                },
+            };
+            assert_eq!(got, expected, "{fault}");
+            assert!(
+                lock(&world.host).stats().faults[fault.as_str()] >= 1,
+                "{fault}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_altered_link_is_refused() {
+        let world = World::new(Faults::none()).await;
+        let job = world.done().await;
+        let altered = job.files[0].url.expose().replace("&e=", "&e=9");
+        let answer = world.client.get(altered).send().await.unwrap();
+        assert_eq!(answer.status(), 403);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_closes_without_an_answer_has_still_started_the_job() {
+        let faults = Faults::none().plan(Fault::LostAnswer, When::Nth(Occasion::Start, 1));
+        let world = World::new(faults).await;
+        assert!(world.start().await.unwrap_err().is_request());
+        assert_eq!(lock(&world.host).stats().jobs.values().sum::<u64>(), 1);
+        assert!(world.start().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_can_be_endless() {
+        let world = World::new(Faults::none().chance(Fault::EndlessAnswer, 100.0)).await;
+        let token = lock(&world.host).mint(*world.now.lock().unwrap());
+        let url = format!("{}/api/public/bot/st-1/search/jobs/fj-1", world.base);
+        let request = world.client.get(url).header("auth", token);
+        let mut answer = request.send().await.unwrap();
+        let mut bytes = 0;
+        while bytes < 10_000_000 {
+            bytes += answer.chunk().await.unwrap().expect("it has no end").len();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_not_found() {
+        let world = World::new(Faults::none()).await;
+        for path in [
+            "/",
+            "/api/public/bot/st-1/search/jobs",
+            "/api/getMediaStream/x/y",
+        ] {
+            let answer = world.client.get(format!("{}{path}", world.base)).send();
+            let status = answer.await.unwrap().status().as_u16();
+            assert!([403, 404].contains(&status), "{path}: {status}");
+        }
+    }
+}

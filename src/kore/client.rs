@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    RETRY_AFTER,
+    ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::{ClientBuilder, Method, Response, StatusCode, redirect, retry};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use url::Url;
 
+use super::body::{Body, BodyError};
 use super::job::{FileUrl, Job};
 use super::source::{
     FileHosts, FileRules, Forbidden, GuardedResolver, HostUrl, Lookup, system_lookup,
@@ -127,8 +127,11 @@ impl<S: CredentialSource> Client<S> {
             hosts,
             allow_private_network,
         };
-        let setup =
-            |builder: ClientBuilder| builder.build().map_err(|error| SetupError(causes(&error)));
+        let setup = |builder: ClientBuilder| {
+            builder
+                .build()
+                .map_err(|error| SetupError(words::of_request(&error)))
+        };
         Ok(Self {
             host,
             credentials,
@@ -201,7 +204,7 @@ impl<S: CredentialSource> Client<S> {
         let response = request
             .send()
             .await
-            .map_err(|error| call.no_answer(error))?;
+            .map_err(|error| call.no_answer(&error))?;
         let status = response.status();
         tracing::debug!(
             request = call.name,
@@ -209,14 +212,9 @@ impl<S: CredentialSource> Client<S> {
             "the API has answered"
         );
         if status.is_success() {
-            return match read(response, LARGEST_ANSWER).await {
-                Ok(Body::Whole(body)) => Ok(body),
-                Ok(Body::Cut(_)) => {
-                    let most = LARGEST_ANSWER / 1024 / 1024;
-                    Err(call.unclear(format!("the answer has more than {most} MiB"), None))
-                }
-                Err(error) => Err(call.no_answer(error)),
-            };
+            let body = Body::new(response, LARGEST_ANSWER, LARGEST_ANSWER);
+            let (body, end) = body.map_err(|error| call.unread(&error))?.whole().await;
+            return end.map(|()| body).map_err(|error| call.unread(&error));
         }
         Err(call.refused(response).await)
     }
@@ -284,13 +282,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn no_answer(&self, error: reqwest::Error) -> ApiError {
-        if let Some(forbidden) = forbidden(&error) {
+    fn no_answer(&self, error: &reqwest::Error) -> ApiError {
+        if let Some(forbidden) = forbidden(error) {
             return self.rejected(forbidden.to_string());
         }
-        let connecting = error.is_connect();
-        let detail = causes(&error.without_url());
-        if connecting {
+        let detail = words::of_request(error);
+        if error.is_connect() {
             ApiError::Unreachable {
                 request: self.name.clone(),
                 detail,
@@ -298,6 +295,10 @@ impl<'a> Call<'a> {
         } else {
             self.unclear(detail, None)
         }
+    }
+
+    fn unread(&self, error: &BodyError) -> ApiError {
+        self.unclear(format!("the answer cannot be read: {error}"), None)
     }
 
     /// An answer whose status is not a success.
@@ -330,8 +331,9 @@ impl<'a> Call<'a> {
                  host URL: if that is the host, set it"
             ));
         }
-        let said = match read(response, LARGEST_ERROR).await {
-            Ok(Body::Whole(body) | Body::Cut(body)) => said(&body),
+        // What cannot be read of it, or is beyond the limit, is not missed.
+        let said = match Body::new(response, LARGEST_ERROR, LARGEST_ERROR) {
+            Ok(body) => said(&body.whole().await.0),
             Err(_) => String::new(),
         };
         let detail = format!("status {code}{said}");
@@ -392,7 +394,7 @@ impl<S: CredentialSource> Kore for Client<S> {
                 .files
                 .get(url.clone())
                 .header(ACCEPT_ENCODING, "identity");
-            let response = request.send().await.map_err(broken)?;
+            let response = request.send().await.map_err(|error| unreached(&error))?;
             if !response.status().is_redirection() {
                 return self.download(response);
             }
@@ -436,76 +438,21 @@ impl<S> Client<S> {
                 retry_after: retry_after(response.headers(), Time::now()),
             });
         }
-        // Unpacking takes the header away.
-        let encoding = response.headers().get(CONTENT_ENCODING);
-        if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
-            let encoding = words::fit(&String::from_utf8_lossy(encoding.as_bytes()));
-            return Err(unusable(format!(
-                "the file comes packed as {encoding:?}, which was not asked for"
-            )));
-        }
-        let announced = response.content_length();
-        let most = if announced.is_some() {
-            LARGEST_ANNOUNCED
-        } else {
-            self.largest_unannounced
-        };
-        if let Some(announced) = announced.filter(|announced| *announced > most) {
-            return Err(unusable(format!(
-                "the file has {announced} bytes, and at most {most} are taken"
-            )));
-        }
-        Ok(HttpDownload {
-            response,
-            announced,
-            received: 0,
-            most,
-            over: false,
-        })
+        let body = Body::new(response, LARGEST_ANNOUNCED, self.largest_unannounced);
+        Ok(HttpDownload(body.map_err(unread)?))
     }
 }
 
 /// A file on its way in.
-pub struct HttpDownload {
-    response: Response,
-    announced: Option<u64>,
-    received: u64,
-    most: u64,
-    /// It has ended, well or not; a body must not be asked after an error.
-    over: bool,
-}
+pub struct HttpDownload(Body);
 
 impl Download for HttpDownload {
     fn announced(&self) -> Option<u64> {
-        self.announced
+        self.0.announced()
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
-        if self.over {
-            return Ok(None);
-        }
-        let chunk = self.response.chunk().await;
-        self.over = !matches!(chunk, Ok(Some(_)));
-        match chunk.map_err(broken)? {
-            Some(bytes) => {
-                self.received += bytes.len() as u64;
-                if self.received > self.most {
-                    self.over = true;
-                    let most = self.most;
-                    return Err(unusable(format!(
-                        "the file goes on after {most} bytes, and no more are taken"
-                    )));
-                }
-                Ok(Some(bytes))
-            }
-            None => match self.announced {
-                Some(announced) if announced != self.received => Err(unusable(format!(
-                    "the file ends after {} of {announced} bytes",
-                    self.received
-                ))),
-                _ => Ok(None),
-            },
-        }
+        self.0.chunk().await.map_err(unread)
     }
 }
 
@@ -516,12 +463,16 @@ fn unusable(detail: String) -> FileError {
     }
 }
 
-fn broken(error: reqwest::Error) -> FileError {
-    match forbidden(&error) {
+fn unread(error: BodyError) -> FileError {
+    unusable(format!("the file cannot be read: {error}"))
+}
+
+fn unreached(error: &reqwest::Error) -> FileError {
+    match forbidden(error) {
         Some(forbidden) => forbidden.into(),
         None => unusable(format!(
-            "the download broke: {}",
-            causes(&error.without_url())
+            "the file host cannot be reached: {}",
+            words::of_request(error)
         )),
     }
 }
@@ -542,42 +493,6 @@ fn forbidden(error: &reqwest::Error) -> Option<Forbidden> {
         cause = error.source();
     }
     None
-}
-
-/// An error with what caused it: the outermost alone says "error sending request". The caller takes
-/// the URL out first.
-fn causes(error: &reqwest::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !words.ends_with(&said) {
-            words.push_str(": ");
-            words.push_str(&said);
-        }
-        cause = error.source();
-    }
-    words::fit(&words)
-}
-
-/// As much of a body as was wanted.
-enum Body {
-    Whole(Vec<u8>),
-    Cut(Vec<u8>),
-}
-
-/// Reads a body as it comes, and no more of it than `most` bytes.
-async fn read(mut response: Response, most: u64) -> Result<Body, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let room = usize::try_from(most).unwrap_or(usize::MAX) - body.len();
-        if chunk.len() > room {
-            body.extend_from_slice(&chunk[..room]);
-            return Ok(Body::Cut(body));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Body::Whole(body))
 }
 
 /// The words in an error's body, if any, to stand behind its status.

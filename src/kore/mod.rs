@@ -1,5 +1,6 @@
 //! The vendor's side: starting exports, looking at jobs, opening files.
 
+mod body;
 pub mod client;
 pub mod job;
 pub mod source;

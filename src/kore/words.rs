@@ -1,5 +1,7 @@
 //! The vendor's own words, made fit for an error, a log line or a message attribute.
 
+use std::error::Error as _;
+
 use serde_json::Value;
 
 /// Enough for a sentence; an HTML page or a stack trace helps nobody in a log line.
@@ -61,6 +63,27 @@ pub(super) fn within(json: &str) -> Option<String> {
     };
     let said = search(&value).map(str::to_owned);
     said.or_else(|| (!silent).then(|| json[..json.floor_char_boundary(LONGEST_READ)].to_owned()))
+}
+
+/// A failed request, with what caused it: the outermost error alone says "error sending request". The
+/// URL, which may be signed, is not among the words.
+pub(super) fn of_request(error: &reqwest::Error) -> String {
+    let mut words = String::new();
+    // The error itself names the URL; its causes say the rest.
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !words.ends_with(&said) {
+            words.push_str(if words.is_empty() { "" } else { ": " });
+            words.push_str(&said);
+        }
+        cause = error.source();
+    }
+    fit(if words.is_empty() {
+        "the request failed"
+    } else {
+        &words
+    })
 }
 
 /// Marks that turn the direction of text or have no width: a terminal would show other words than

@@ -117,6 +117,11 @@ impl LocalQueue {
         }
     }
 
+    /// Puts a message at the end of its line, without a delay.
+    pub fn put(&self, message: Message) {
+        self.change(|state| state.push(message, Duration::ZERO, 0));
+    }
+
     /// Waits until there is nothing left to deliver and everything delivered has ended.
     pub async fn idle(&self) {
         loop {
@@ -212,6 +217,12 @@ impl Delivery {
 
     /// The message could not be dealt with: it is delivered again after a time.
     pub fn again(mut self, delay: Duration) {
+        self.put_back(delay);
+    }
+
+    /// The message is not due yet: this delivery does not count.
+    pub fn postpone(mut self, delay: Duration) {
+        self.deliveries -= 1;
         self.put_back(delay);
     }
 

@@ -76,7 +76,7 @@ pub(super) async fn run<E: Edges>(
         }
     }
     if let Some(reason) = exhausted(message, edges.rules(), now) {
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     let job = match looked_up(edges, message, slice).await {
         Ok(job) => job,
@@ -84,7 +84,7 @@ pub(super) async fn run<E: Edges>(
             return later(edges, message, slice, slice.fragments.clone(), why, wait).await;
         }
         Err(Unusable::Restart(why)) => return restart(edges, message, why).await,
-        Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason).await,
+        Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason, true).await,
     };
     let standing = numbers_with_receipts(edges, message, slice).await?;
     let (there, missing): (Vec<_>, Vec<_>) = slice
@@ -124,13 +124,13 @@ pub(super) async fn run<E: Edges>(
                 return later(edges, message, slice, tally.left, why, wait).await;
             }
             Err(Unusable::Restart(why)) => return restart(edges, message, why).await,
-            Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason).await,
+            Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason, true).await,
         };
         let files = by_id(&job);
         copy_all(edges, message, slice, &files, again, limit, &mut tally).await?;
     }
     if let Some(reason) = tally.forbidden {
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, true).await;
     }
     if let Some(why) = tally.new_job {
         return restart(edges, message, why).await;
@@ -335,7 +335,7 @@ async fn out_of_time<E: Edges>(
         let reason = format!(
             "{MOST_FRUITLESS} runs in a row could not copy one fragment in the time they have"
         );
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     edges.report(&message.export, Report::Continued { left: left.len() });
     let rest = Slice {

@@ -6,11 +6,16 @@
 //! - [`kore`]: the vendor's side, as the stages see it
 //! - [`archive`]: where it goes: keys, manifests, receipts, stores
 //! - [`queue`]: what carries messages between stages
+//! - [`host`]: the vendor's side, simulated
 //! - [`stages`]: enqueue, poll, copy: every decision
+//! - [`run`](mod@run): the three stages in one process
 
 pub mod archive;
+pub mod aws;
 pub mod export;
+pub mod host;
 pub mod kore;
 pub mod queue;
 pub mod records;
+pub mod run;
 pub mod stages;

@@ -185,8 +185,8 @@ impl Manifest {
         }
         let archived = Archived {
             files,
-            records: receipts.iter().map(|receipt| receipt.records).sum(),
-            bytes: receipts.iter().map(|receipt| receipt.bytes).sum(),
+            records: sum(receipts.iter().map(|receipt| receipt.records)),
+            bytes: sum(receipts.iter().map(|receipt| receipt.bytes)),
         };
         let discrepancies = discrepancies(totals, receipts, archived.records);
         Ok(Self {
@@ -225,8 +225,8 @@ impl Manifest {
             return Err(format!("a manifest of {own}, found where {export} belongs"));
         }
         let files = self.fragments.len() as u64;
-        let records: u64 = self.fragments.iter().map(|fragment| fragment.records).sum();
-        let bytes: u64 = self.fragments.iter().map(|fragment| fragment.bytes).sum();
+        let records = sum(self.fragments.iter().map(|fragment| fragment.records));
+        let bytes = sum(self.fragments.iter().map(|fragment| fragment.bytes));
         if self.archived
             != (Archived {
                 files,
@@ -251,6 +251,11 @@ impl Manifest {
     }
 }
 
+/// A sum that a nonsense document cannot overflow.
+fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 impl From<&Receipt> for FragmentFacts {
     fn from(receipt: &Receipt) -> Self {
         Self {
@@ -273,8 +278,8 @@ fn discrepancies(totals: Totals, receipts: &[Receipt], records: u64) -> Vec<Stri
         .filter_map(|receipt| {
             let declared = receipt.declared_records.filter(|n| *n != receipt.records)?;
             Some(format!(
-                "{} holds {} records; the vendor stated {declared}. It was downloaded twice with \
-                 the same result. Ask the vendor, then run the week again with `replace`.",
+                "{} holds {} records; the vendor stated {declared}. It was downloaded three \
+                 times with the same result. Ask the vendor, then run the week again with `replace`.",
                 receipt.key, receipt.records
             ))
         })

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod behaviour;
+pub mod bucket;
 pub mod folder;
 pub mod key;
 pub mod manifest;

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::words;
@@ -238,9 +237,9 @@ impl WireJob<'_> {
 
     /// What the server says of a failure: its error, else its message, else the status alone.
     fn words(&self, status: &str) -> String {
-        let said = self.error.and_then(spoken);
+        let said = self.error.and_then(|error| words::within(error.get()));
         let said = said.or_else(|| text(self.message));
-        let said = said.map(|said| words::fit(&said)).unwrap_or_default();
+        let said = words::fit(&said.unwrap_or_default());
         let status = words::fit(status);
         if said.is_empty() {
             status
@@ -372,35 +371,6 @@ fn percent(raw: &RawValue) -> Option<f64> {
     (0.0..=100.0).contains(&number).then_some(number)
 }
 
-/// The words in an `error`: a string, or the message inside an object or a list of these.
-fn spoken(raw: &RawValue) -> Option<String> {
-    /// Where these APIs put their words.
-    const MEMBERS: [&str; 6] = ["msg", "message", "reason", "error", "errors", "description"];
-    fn within(value: &Value) -> Option<&str> {
-        match value {
-            Value::String(text) => Some(text.as_str()).filter(|text| !text.is_empty()),
-            Value::Array(list) => list.iter().find_map(within),
-            Value::Object(members) => MEMBERS.iter().find_map(|name| within(members.get(*name)?)),
-            _ => None,
-        }
-    }
-    /// Beyond it no words are looked for: a tree of values takes many times its text.
-    const LONGEST: usize = 64 * 1024;
-    let raw = raw.get();
-    if raw.len() > LONGEST {
-        return Some(raw[..raw.floor_char_boundary(LONGEST)].to_owned());
-    }
-    let value: Value = serde_json::from_str(raw).ok()?;
-    within(&value).map(str::to_owned).or_else(|| {
-        // Words that are nowhere expected are better than none.
-        let empty = matches!(&value, Value::Null | Value::Bool(false))
-            || value.as_array().is_some_and(Vec::is_empty)
-            || value.as_object().is_some_and(serde_json::Map::is_empty)
-            || value.as_str().is_some_and(str::is_empty);
-        (!empty).then(|| raw.to_owned())
-    })
-}
-
 /// A list's elements, and an error as soon as there are more than [`MOST_FILES`].
 fn bounded_list<'a>(name: &str, raw: &'a RawValue) -> Result<Vec<&'a RawValue>, Undecodable> {
     struct Elements;
@@ -434,6 +404,7 @@ fn bounded_list<'a>(name: &str, raw: &'a RawValue) -> Result<Vec<&'a RawValue>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     const ID: &str = "fj-2618a702-0211-50ca-8504-c1ac377a2402";
 

@@ -1,6 +1,10 @@
 //! The vendor's side: starting exports, looking at jobs, opening files.
 
+mod body;
+pub mod client;
 pub mod job;
+pub mod source;
+pub mod token;
 mod words;
 
 use std::time::Duration;

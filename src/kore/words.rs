@@ -1,5 +1,9 @@
 //! The vendor's own words, made fit for an error, a log line or a message attribute.
 
+use std::error::Error as _;
+
+use serde_json::Value;
+
 /// Enough for a sentence; an HTML page or a stack trace helps nobody in a log line.
 const LONGEST_CHARS: usize = 200;
 
@@ -28,6 +32,58 @@ pub(super) fn fit(text: &str) -> String {
             line + "…"
         }
     }
+}
+
+/// The words in an error of these APIs, as they came: a string, or the message inside an object or a
+/// list of these. Words that are nowhere expected are better than none; `null`, `[]` and the like say
+/// nothing.
+pub(super) fn within(json: &str) -> Option<String> {
+    /// Where the words are, the most telling first.
+    const MEMBERS: [&str; 6] = ["msg", "message", "reason", "error", "errors", "description"];
+    fn search(value: &Value) -> Option<&str> {
+        match value {
+            Value::String(text) => Some(text.as_str()).filter(|text| !text.is_empty()),
+            Value::Array(list) => list.iter().find_map(search),
+            Value::Object(members) => MEMBERS.iter().find_map(|name| search(members.get(*name)?)),
+            _ => None,
+        }
+    }
+    // A tree of values takes many times its text.
+    let value = if json.len() <= 16 * LONGEST_READ {
+        serde_json::from_str(json).unwrap_or(Value::Bool(true))
+    } else {
+        Value::Bool(true)
+    };
+    let silent = match &value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    };
+    let said = search(&value).map(str::to_owned);
+    said.or_else(|| (!silent).then(|| json[..json.floor_char_boundary(LONGEST_READ)].to_owned()))
+}
+
+/// A failed request, with what caused it: the outermost error alone says "error sending request". The
+/// URL, which may be signed, is not among the words.
+pub(super) fn of_request(error: &reqwest::Error) -> String {
+    let mut words = String::new();
+    // The error itself names the URL; its causes say the rest.
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !words.ends_with(&said) {
+            words.push_str(if words.is_empty() { "" } else { ": " });
+            words.push_str(&said);
+        }
+        cause = error.source();
+    }
+    fit(if words.is_empty() {
+        "the request failed"
+    } else {
+        &words
+    })
 }
 
 /// Marks that turn the direction of text or have no width: a terminal would show other words than

@@ -1,8 +1,39 @@
 //! How messages travel between the stages, with delays, and where failures are put to be found.
 
+pub mod local;
+#[cfg(test)]
+mod messages;
+
 use std::time::Duration;
 
-use crate::stages::message::Message;
+use crate::stages::message::{Message, Work};
+
+/// The two work queues, named for the stages that they feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// To the poll stage.
+    Poll,
+    /// To the copy stage.
+    Copy,
+}
+
+impl Line {
+    /// The queue that a message belongs in.
+    pub fn of(message: &Message) -> Self {
+        match message.work {
+            Work::Start | Work::Look(_) => Self::Poll,
+            Work::Copy(_) => Self::Copy,
+        }
+    }
+
+    /// `poll` or `copy`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Copy => "copy",
+        }
+    }
+}
 
 /// A message and how long it must wait before it is delivered.
 #[derive(Debug, Clone, PartialEq)]

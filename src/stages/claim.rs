@@ -244,6 +244,21 @@ pub async fn renew<E: Edges>(
     amend(edges, export, chain, change).await.map(|_| ())
 }
 
+/// Lets a chain's claim lapse now: its process stops, and the next run may carry on at once.
+///
+/// # Errors
+/// When the archive fails; the claim then lapses by itself.
+pub async fn release<E: Edges>(
+    edges: &E,
+    export: &Export,
+    chain: &ChainId,
+) -> Result<(), ArchiveError> {
+    let now = edges.now();
+    amend(edges, export, chain, |claim| claim.until = now)
+        .await
+        .map(|_| ())
+}
+
 /// The export is archived: the claim lapses now and forgets failures and job.
 pub(super) async fn finish<E: Edges>(edges: &E, message: &Message) {
     let now = edges.now();

@@ -76,7 +76,7 @@ pub(super) async fn run<E: Edges>(
         }
     }
     if let Some(reason) = exhausted(message, edges.rules(), now) {
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     let job = match looked_up(edges, message, slice).await {
         Ok(job) => job,
@@ -84,7 +84,7 @@ pub(super) async fn run<E: Edges>(
             return later(edges, message, slice, slice.fragments.clone(), why, wait).await;
         }
         Err(Unusable::Restart(why)) => return restart(edges, message, why).await,
-        Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason).await,
+        Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason, true).await,
     };
     let standing = numbers_with_receipts(edges, message, slice).await?;
     let (there, missing): (Vec<_>, Vec<_>) = slice
@@ -94,8 +94,13 @@ pub(super) async fn run<E: Edges>(
         .partition(|f| standing.contains(&f.number));
     let mut tally = Tally::default();
     let had = there.len();
-    for (number, receipt) in
-        read_receipts(edges, message, slice, there.iter().map(|f| f.number)).await?
+    for (number, receipt) in read_receipts(
+        edges,
+        message,
+        slice,
+        there.iter().map(|f| f.number).collect(),
+    )
+    .await?
     {
         match receipt {
             Ok(receipt) => drop(tally.stands.insert(number, receipt)),
@@ -119,13 +124,13 @@ pub(super) async fn run<E: Edges>(
                 return later(edges, message, slice, tally.left, why, wait).await;
             }
             Err(Unusable::Restart(why)) => return restart(edges, message, why).await,
-            Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason).await,
+            Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason, true).await,
         };
         let files = by_id(&job);
         copy_all(edges, message, slice, &files, again, limit, &mut tally).await?;
     }
     if let Some(reason) = tally.forbidden {
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, true).await;
     }
     if let Some(why) = tally.new_job {
         return restart(edges, message, why).await;
@@ -330,7 +335,7 @@ async fn out_of_time<E: Edges>(
         let reason = format!(
             "{MOST_FRUITLESS} runs in a row could not copy one fragment in the time they have"
         );
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     edges.report(&message.export, Report::Continued { left: left.len() });
     let rest = Slice {
@@ -360,7 +365,7 @@ async fn complete<E: Edges>(
             .into_iter()
             .filter(|number| !stands.contains_key(number));
         let others: Vec<_> = others.collect();
-        for (number, receipt) in read_receipts(edges, message, slice, others.into_iter()).await? {
+        for (number, receipt) in read_receipts(edges, message, slice, others).await? {
             match receipt {
                 Ok(receipt) => drop(stands.insert(number, receipt)),
                 Err(why) => return restart(edges, message, why).await,
@@ -399,9 +404,9 @@ async fn read_receipts<E: Edges>(
     edges: &E,
     message: &Message,
     slice: &Slice,
-    numbers: impl Iterator<Item = u32>,
+    numbers: Vec<u32>,
 ) -> Result<Vec<(u32, Result<Receipt, String>)>, StageError> {
-    let reads = numbers.map(|number| async move {
+    let reads = numbers.into_iter().map(|number| async move {
         let part = match Part::new(number, slice.of) {
             Ok(part) => part,
             Err(error) => return Ok((number, Err(error.to_string()))),

@@ -15,9 +15,7 @@ use crate::export::{AppId, Event, Export, Invalid, Time, Week, parse_date};
 use crate::queue::{Outgoing, Queue as _};
 
 /// So many exports of an app begin at once.
-const AT_ONCE: usize = 10;
-/// The others begin one after another, this far apart: the host's limits are per app and minute.
-const APART: Duration = Duration::from_secs(60);
+pub const AT_ONCE: u32 = 10;
 /// A failed export is left in peace for twice as long each time, and for so many days at most.
 const LONGEST_PEACE_DAYS: u32 = 28;
 /// How many claims and manifests are read at once.
@@ -38,6 +36,9 @@ pub struct Scope {
     pub lookback_weeks: u32,
     /// A week is due so long after its end (`SettleMinutes`).
     pub settle: Duration,
+    /// After [`AT_ONCE`] exports of an app, the others begin one after another, this far apart: the
+    /// host's limits are per app and minute. Zero where somebody else keeps to them.
+    pub apart: Duration,
 }
 
 /// What the stage was asked for.
@@ -253,7 +254,7 @@ pub async fn run<E: Edges>(
             summary.exports.push(line);
             wanted.extend(deeds);
         }
-        summary.sent.extend(messages(edges, wanted, now));
+        summary.sent.extend(messages(edges, scope, wanted, now));
     }
     if !summary.dry_run {
         let outgoing = summary.sent.iter().map(|message| Outgoing {
@@ -481,8 +482,13 @@ fn peace(until: Option<Time>, failures: u32) -> Option<Time> {
 }
 
 /// The first messages of the chains: missing weeks first, oldest first, those that were given up
-/// before last, then replacements; ten at once, then one a minute.
-fn messages<E: Edges>(edges: &E, mut sending: Vec<Sending>, now: Time) -> Vec<Message> {
+/// before last, then replacements; some at once, the others spread.
+fn messages<E: Edges>(
+    edges: &E,
+    scope: &Scope,
+    mut sending: Vec<Sending>,
+    now: Time,
+) -> Vec<Message> {
     sending.sort_by_key(|s| {
         (
             s.base.is_some(),
@@ -492,8 +498,8 @@ fn messages<E: Edges>(edges: &E, mut sending: Vec<Sending>, now: Time) -> Vec<Me
         )
     });
     let begins = (0u32..).zip(sending).map(|(index, sending)| {
-        let after = (index + 1).saturating_sub(u32::try_from(AT_ONCE).unwrap_or(u32::MAX));
-        let turn = (after > 0).then(|| now.after(APART * after));
+        let after = scope.apart * (index + 1).saturating_sub(AT_ONCE);
+        let turn = (!after.is_zero()).then(|| now.after(after));
         let mut message = Message::start(sending.export, new_chain(edges), sending.base);
         message.not_before = turn.max(sending.not_before);
         message

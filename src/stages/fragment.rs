@@ -27,7 +27,7 @@ const MOST_BREAKS: u32 = 3;
 /// A pause longer than this is spent in the queue, not in a running function.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a file is read through whose count is another each time.
-const MOST_PASSES: u32 = 4;
+const MOST_PASSES: u32 = 5;
 
 /// One fragment to be copied.
 pub(super) struct Wanted<'a> {
@@ -208,10 +208,11 @@ pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<End
     let began = Instant::now();
     let mut breaks = 0;
     let mut bad = 0;
-    let mut counted = None;
+    let mut seen = None;
+    let mut agreed = None;
     let mut passes = 0;
     let facts = loop {
-        match pass(edges, wanted, counted).await? {
+        match pass(edges, wanted, agreed).await? {
             Pass::Stored(facts) => break facts,
             Pass::Exists => match standing(edges, wanted).await? {
                 Ok(facts) => break facts,
@@ -223,7 +224,12 @@ pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<End
                     let why = "each download of the file holds another number of records";
                     return Ok(troubled(why.to_owned(), None));
                 }
-                counted = Some(records);
+                // Against the vendor's word, a count must come out twice before it is expected of the
+                // third pass; without its word, once.
+                if wanted.file.records.is_none() || seen == Some(records) {
+                    agreed = Some(records);
+                }
+                seen = Some(records);
             }
             Pass::NotRecords {
                 why,
@@ -282,11 +288,11 @@ fn troubled(why: String, retry_after: Option<Duration>) -> Ended {
 }
 
 /// Reads the file through once, and stores it where its count is as expected: as the vendor said, or
-/// as the pass before `counted`.
+/// as the passes before `agreed`.
 async fn pass<E: Edges>(
     edges: &E,
     wanted: &Wanted<'_>,
-    counted: Option<u64>,
+    agreed: Option<u64>,
 ) -> Result<Pass, ArchiveError> {
     let opened = match wanted.cut {
         None => edges.kore().open(&wanted.file.url).await,
@@ -315,9 +321,9 @@ async fn pass<E: Edges>(
         reader.fill(&mut part).await?;
         if reader.ended {
             let facts = reader.facts(&part)?;
-            return store_small(edges, wanted, counted, facts, part.freeze()).await;
+            return store_small(edges, wanted, agreed, facts, part.freeze()).await;
         }
-        match counted.or(wanted.file.records) {
+        match agreed.or(wanted.file.records) {
             Some(expected) => store_large(edges, wanted, expected, reader, part).await,
             None => {
                 while !reader.ended {
@@ -359,13 +365,13 @@ impl From<ArchiveError> for Interrupted {
 async fn store_small<E: Edges>(
     edges: &E,
     wanted: &Wanted<'_>,
-    counted: Option<u64>,
+    agreed: Option<u64>,
     facts: Facts,
     bytes: Bytes,
 ) -> Result<Pass, Interrupted> {
     let declared = wanted.file.records;
     let as_expected = declared.is_none_or(|records| records == facts.records);
-    if !as_expected && counted != Some(facts.records) {
+    if !as_expected && agreed != Some(facts.records) {
         return Ok(Pass::Counted(facts.records));
     }
     let mut about = about(wanted, facts.records);

@@ -229,7 +229,12 @@ pub enum Outcome {
     /// The message is a duplicate or was overtaken; its chain goes on elsewhere.
     Overtaken,
     /// The export was given up.
-    GaveUp(String),
+    GaveUp {
+        /// Why.
+        reason: String,
+        /// Whether only a person can help: another chain would end like this one.
+        for_a_person: bool,
+    },
 }
 
 /// Why a message's work could not be done or handed on: the message must come again.
@@ -320,7 +325,7 @@ async fn restart<E: Edges>(
 ) -> Result<Outcome, StageError> {
     if message.attempt >= MOST_ATTEMPTS {
         let reason = format!("{MOST_ATTEMPTS} jobs were tried; the last one: {why}");
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     let delay = pace::backoff(message.attempt, edges.random());
     edges.report(&message.export, Report::Restarting { why });
@@ -333,6 +338,7 @@ async fn give_up<E: Edges>(
     edges: &E,
     message: &Message,
     reason: String,
+    for_a_person: bool,
 ) -> Result<Outcome, StageError> {
     let start = Message::start(
         message.export.clone(),
@@ -351,7 +357,10 @@ async fn give_up<E: Edges>(
             reason: reason.clone(),
         },
     );
-    Ok(Outcome::GaveUp(reason))
+    Ok(Outcome::GaveUp {
+        reason,
+        for_a_person,
+    })
 }
 
 /// Whether the chain has to end, and why.
@@ -370,7 +379,7 @@ fn exhausted(message: &Message, rules: &Rules, now: Time) -> Option<String> {
 }
 
 /// A fresh chain's id: 128 random bits.
-fn new_chain<E: Edges>(edges: &E) -> ChainId {
+pub(crate) fn new_chain<E: Edges>(edges: &E) -> ChainId {
     let text = format!("{:016x}{:016x}", edges.random(), edges.random());
     text.parse()
         .unwrap_or_else(|_: Invalid| unreachable!("32 hex digits are a chain's id"))

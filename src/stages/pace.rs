@@ -4,10 +4,17 @@ use std::time::Duration;
 
 /// No sooner than this, so that a job of a second costs one or two looks.
 const SOONEST: Duration = Duration::from_secs(3);
-/// At first no later than this, whatever the percentages promise.
+/// Without a percentage: no later than this at first, then no later than a share of the job's age.
 const LATEST_AT_FIRST: Duration = Duration::from_secs(15);
-/// Then no later than this share of the job's age: a wrong prediction costs at most that much.
-const SHARE_OF_AGE: f64 = 0.25;
+/// What a look can be late by, without a percentage, as a share of the job's age.
+const SHARE_UNTOLD: f64 = 0.25;
+/// Of the time left as the percentage predicts it, this share is slept: the rest is looked at closer,
+/// when the percentage is more exact.
+const SHARE_LEFT: f64 = 0.8;
+/// On top of that, a share of the age: it ends the approach, and is what a look is late by.
+const SHARE_LATE: f64 = 0.03;
+/// A percentage is trusted for so many times the job's age.
+const MOST_AGES: f64 = 3.0;
 /// The first pause after trouble.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause after trouble.
@@ -20,14 +27,23 @@ pub fn first_look() -> Duration {
 
 /// How long until the next look at a job of this age that has just told its percentage, with
 /// `random` bits for jitter.
+///
+/// A percentage of 1 means "from 1 to 2": the time left is predicted from the next whole one, so that
+/// a job is looked at before it can have ended, and then again when the prediction is better. A
+/// percentage of 0 says that the job has just begun: it may be as old again. `docs/PERFORMANCE.md`
+/// shows what this costs beside fixed intervals and exponential back-off.
 pub fn next_look(age: Duration, percent: Option<f64>, random: u64) -> Duration {
     let age = age.as_secs_f64();
-    let latest = LATEST_AT_FIRST.as_secs_f64().max(age * SHARE_OF_AGE);
-    let left = match percent {
-        Some(percent) if percent > 0.0 => age * (100.0 - percent.min(100.0)) / percent,
-        _ => latest,
+    let delay = match percent {
+        None => LATEST_AT_FIRST.as_secs_f64().max(age * SHARE_UNTOLD),
+        Some(percent) if percent < 1.0 => age,
+        Some(percent) => {
+            let at_most = (percent.floor() + 1.0).min(100.0);
+            let left = age * (100.0 - at_most) / at_most;
+            (left * SHARE_LEFT + age * SHARE_LATE).min(age * MOST_AGES)
+        }
     };
-    let delay = Duration::from_secs_f64(left.clamp(SOONEST.as_secs_f64(), latest));
+    let delay = Duration::from_secs_f64(delay.max(SOONEST.as_secs_f64()));
     jittered(delay, random).max(SOONEST)
 }
 
@@ -39,9 +55,9 @@ pub fn backoff(n: u32, random: u64) -> Duration {
     jittered(pause, random)
 }
 
-/// A tenth more or less, so that many waiters do not come back together.
+/// Up to a twentieth more or less, so that many waiters do not come back together.
 pub fn jittered(delay: Duration, random: u64) -> Duration {
     const STEPS: u32 = 2_000;
     let step = u32::try_from(random % u64::from(STEPS)).unwrap_or(0);
-    delay.mul_f64(0.9 + 0.2 * f64::from(step) / f64::from(STEPS))
+    delay.mul_f64(0.95 + 0.1 * f64::from(step) / f64::from(STEPS))
 }

@@ -38,7 +38,7 @@ pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outc
     let claim = found.as_ref().and_then(|(claim, _)| claim.as_ref());
     let mine = claim.filter(|claim| claim.chain == message.chain);
     if let Some(reason) = exhausted(message, edges.rules(), now) {
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     // Cut off between starting a job and sending the message for it, or a dead chain's job. What is
     // to be replaced may be that very job's, so a replacement starts its own.
@@ -79,7 +79,7 @@ pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outc
     let spent = resumed.map_or(message.attempt, |claim| claim.attempt);
     if spent >= MOST_ATTEMPTS {
         let reason = format!("{MOST_ATTEMPTS} jobs were started; of the last nothing was heard");
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     let take = Take {
         attempt: spent + 1,
@@ -134,7 +134,7 @@ async fn start_job<E: Edges>(
             restart(edges, &spent, error.to_string()).await
         }
         ApiError::Unauthorized { .. } | ApiError::Rejected { .. } | ApiError::Gone { .. } => {
-            give_up(edges, message, error.to_string()).await
+            give_up(edges, message, error.to_string(), true).await
         }
     }
 }
@@ -210,7 +210,7 @@ pub(super) async fn look<E: Edges>(
         }
     }
     if let Some(reason) = exhausted(message, edges.rules(), now) {
-        return give_up(edges, message, reason).await;
+        return give_up(edges, message, reason, false).await;
     }
     let answer = edges.kore().look(&message.export.app, &looking.id).await;
     match &answer {
@@ -247,7 +247,7 @@ pub(super) async fn look<E: Edges>(
             commit::commit(edges, message, facts, job.totals, &[]).await
         }
         Decision::Restart(why) => restart(edges, message, why).await,
-        Decision::GiveUp(reason) => give_up(edges, message, reason).await,
+        Decision::GiveUp(reason) => give_up(edges, message, reason, true).await,
     }
 }
 

@@ -1,0 +1,158 @@
+//! The whole pipeline in one process, against the simulated host without HTTP, in virtual time: what
+//! stands in the archive at the end is what the host holds.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use insights_archive::archive::Key;
+use insights_archive::archive::folder::Folder;
+use insights_archive::archive::manifest::{self, Manifest};
+use insights_archive::export::{Event, Export, Time, parse_date};
+use insights_archive::host::Host;
+use insights_archive::host::faults::Faults;
+use insights_archive::host::kore::HostKore;
+use insights_archive::host::plan::Plan;
+use insights_archive::run::{End, Finished, Local, Patience, run};
+use insights_archive::stages::enqueue::{Request, Scope, Wish};
+use insights_archive::stages::{Budget, Report};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Virtual time: it starts in the middle of 2025 and passes as tokio's paused clock does.
+fn clock() -> impl Fn() -> Time + Clone + Send + Sync + 'static {
+    let (began, base) = (
+        tokio::time::Instant::now(),
+        "2025-07-30T09:00:00Z".parse::<Time>().unwrap(),
+    );
+    move || base.after(began.elapsed())
+}
+
+fn scope(app: &str) -> Scope {
+    Scope {
+        apps: vec![app.parse().unwrap()],
+        events: vec![Event::All],
+        since: None,
+        catch_up_weeks: 4,
+        lookback_weeks: 0,
+        settle: HOUR,
+        apart: Duration::ZERO,
+    }
+}
+
+fn wish(since: &str, until: &str) -> Request {
+    Request::Explicit(Wish {
+        since: parse_date(since).unwrap(),
+        until: Some(parse_date(until).unwrap()),
+        apps: None,
+        events: None,
+        replace: false,
+        dry_run: false,
+    })
+}
+
+/// Runs the pipeline to its end. Prints what was reported, for the day when a test fails.
+async fn archive_all(
+    host: &Arc<Mutex<Host>>,
+    clock: impl Fn() -> Time + Clone + Send + Sync + 'static,
+    folder: &Path,
+    request: &Request,
+) -> Finished {
+    let kore = HostKore::new(Arc::clone(host), clock.clone(), Duration::from_secs(30));
+    let watch = {
+        let clock = clock.clone();
+        move |export: &Export, report: &Report| match report {
+            Report::Arrived { .. } => {}
+            report => println!("{} {export} {report:?}", clock()),
+        }
+    };
+    let patience = Patience {
+        stall: 2 * HOUR,
+        deadline: 24 * HOUR,
+    };
+    let local = Local::new(
+        kore,
+        Folder::open(folder).unwrap(),
+        patience,
+        Budget::new(64 << 20, 8),
+        clock,
+        watch,
+    );
+    let finished = run(
+        Arc::new(local),
+        &scope("st-1"),
+        request,
+        std::future::pending(),
+    )
+    .await;
+    finished.unwrap()
+}
+
+fn manifest(folder: &Path, export: &Export) -> Manifest {
+    let bytes = std::fs::read(folder.join(Key::manifest(export).as_str())).unwrap();
+    match manifest::read(&bytes, export).unwrap() {
+        manifest::Read::Known(manifest) => *manifest,
+        manifest::Read::Foreign { schema } => panic!("{schema}"),
+    }
+}
+
+fn failures(finished: &Finished) -> BTreeMap<&Export, &End> {
+    finished
+        .ends
+        .iter()
+        .filter(|(_, end)| **end != End::Archived)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn four_weeks_are_archived_and_a_second_run_finds_nothing_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Arc::new(Mutex::new(Host::new(
+        Plan {
+            limits: None,
+            ..Plan::default()
+        },
+        "https://files.kore.ai",
+    )));
+    let clock = clock();
+    let request = wish("2025-06-02", "2025-06-30");
+    let finished = archive_all(&host, clock.clone(), folder.path(), &request).await;
+    assert_eq!(finished.ends.len(), 4);
+    assert!(failures(&finished).is_empty(), "{:?}", failures(&finished));
+    for export in finished.ends.keys() {
+        let manifest = manifest(folder.path(), export);
+        assert!(manifest.verified, "{:?}", manifest.discrepancies);
+        let records = host.lock().unwrap().content(export).records();
+        assert_eq!(manifest.archived.records, records);
+    }
+    let again = archive_all(&host, clock, folder.path(), &request).await;
+    assert!(again.ends.is_empty());
+    assert_eq!(again.summary.exports[0].archived, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_year_with_every_fault_at_five_percent_ends_complete_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        faults: Faults::healing(5.0),
+        limits: None,
+        ..Plan::default()
+    };
+    let host = Arc::new(Mutex::new(Host::new(plan, "https://files.kore.ai")));
+    let request = wish("2025-01-06", "2025-07-07");
+    let finished = archive_all(&host, clock(), folder.path(), &request).await;
+    assert_eq!(finished.ends.len(), 26);
+    assert!(failures(&finished).is_empty(), "{:?}", failures(&finished));
+    for export in finished.ends.keys() {
+        let manifest = manifest(folder.path(), export);
+        assert!(manifest.verified, "{:?}", manifest.discrepancies);
+        assert_eq!(
+            manifest.archived.records,
+            host.lock().unwrap().content(export).records()
+        );
+    }
+    let stats = host.lock().unwrap().stats().clone();
+    assert_eq!(stats.over_limit, 0, "the host's limits were exceeded");
+    println!("{:?}", stats.faults);
+}

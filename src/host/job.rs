@@ -116,7 +116,7 @@ impl Job {
 
     /// What the API says to who starts it: the beginning, even of a job that is done at once.
     pub(crate) fn first_answer(&self) -> Value {
-        let mut answer = self.frame(self.running_word(), json!(0), self.started);
+        let mut answer = self.frame(self.running_word(), &json!(0), self.started);
         self.abridge(&mut answer);
         answer
     }
@@ -139,7 +139,7 @@ impl Job {
             Phase::Done => (self.success_word(), 100.0, self.files()),
         };
         let done = matches!(phase, Phase::Done);
-        let mut answer = self.frame(status, self.percentage(percent, slips), now);
+        let mut answer = self.frame(status, &self.percentage(percent, slips), now);
         if matches!(phase, Phase::Failed) {
             answer["message"] = json!("Export failed");
             answer["error"] = json!({"msg": "Something went wrong"});
@@ -156,7 +156,7 @@ impl Job {
     }
 
     /// The members that every answer has.
-    fn frame(&self, status: &str, percent: Value, now: Time) -> Value {
+    fn frame(&self, status: &str, percent: &Value, now: Time) -> Value {
         let title = "Exporting Analytics Data - JSON";
         json!({
             "_id": self.id, "hidden": false, "read": false, "status": status,

@@ -147,7 +147,8 @@ impl<C: Fn() -> Time + Send + Sync> Kore for HostKore<C> {
                 }
                 302 => {
                     let location = answer.header("location").unwrap_or_default();
-                    path = location.strip_prefix(&base).unwrap_or(location).to_owned();
+                    let place = location.strip_prefix(&base).unwrap_or(location);
+                    place.clone_into(&mut path);
                 }
                 status @ (429 | 500..) => {
                     return Err(broken(format!(
@@ -196,6 +197,136 @@ impl Download for HostDownload {
                 Err(broken("no more bytes in time"))
             }
             End::Whole => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::faults::{Fault, Faults, Occasion, When};
+    use crate::host::plan::Plan;
+
+    fn export() -> Export {
+        Export {
+            app: "st-1".parse().unwrap(),
+            event: Event::ThumbsUp,
+            week: "2025-01-20".parse().unwrap(),
+        }
+    }
+
+    /// A client whose host lives by tokio's clock.
+    fn client(faults: Faults) -> HostKore<impl Fn() -> Time + Send + Sync> {
+        let plan = Plan {
+            records_per_week: 2_000..=2_000,
+            faults,
+            ..Plan::default()
+        };
+        let host = Arc::new(Mutex::new(Host::new(
+            plan,
+            "https://files.example.com:8443",
+        )));
+        let (origin, start) = (tokio::time::Instant::now(), export().week.end());
+        let clock = move || start.after(origin.elapsed());
+        HostKore::new(host, clock, Duration::from_secs(30))
+    }
+
+    async fn done(client: &impl Kore) -> Job {
+        let mut job = client.start(&export()).await.unwrap();
+        while job.files.is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            job = client.look(&export().app, &job.id).await.unwrap();
+        }
+        job
+    }
+
+    async fn read(mut file: impl Download) -> Result<Vec<u8>, FileError> {
+        let mut bytes = Vec::new();
+        while let Some(piece) = file.chunk().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_export_is_started_watched_and_read_in_no_time() {
+        let client = client(Faults::none());
+        let job = done(&client).await;
+        assert_eq!(
+            job.totals.records,
+            Some(267),
+            "two thirds of 400 feedback records"
+        );
+        for (number, file) in (0..).zip(&job.files) {
+            let file = client.open(&file.url).await.unwrap();
+            let announced = file.announced();
+            let bytes = read(file).await.unwrap();
+            assert_eq!(announced, Some(bytes.len() as u64));
+            let content = client.host().content(&export());
+            let truth: Vec<u8> = content.fragment(number).pieces().flatten().collect();
+            assert!(bytes == truth);
+        }
+        let elsewhere = FileUrl::new("https://example.com/f.json");
+        let refused = client.open(&elsewhere).await.unwrap_err();
+        assert!(matches!(refused, FileError::Forbidden(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_go_wrong_are_the_errors_that_a_client_would_see() {
+        for (fault, name) in [
+            (Fault::Limited, "Limited"),
+            (Fault::ServerError, "Unclear"),
+            (Fault::Html, "Unclear"),
+            (Fault::EmptyAnswer, "Unclear"),
+            (Fault::LostRequest, "Unclear"),
+            (Fault::LostAnswer, "Unclear"),
+            (Fault::HangingAnswer, "Unclear"),
+            (Fault::EndlessAnswer, "Unclear"),
+            (Fault::NoId, "Unclear"),
+        ] {
+            let client = client(Faults::none().plan(fault, When::Nth(Occasion::Start, 1)));
+            let error = client.start(&export()).await.unwrap_err();
+            assert!(format!("{error:?}").starts_with(name), "{fault}: {error:?}");
+            assert!(client.start(&export()).await.is_ok(), "{fault}");
+        }
+        let client = client(Faults::none());
+        let unknown = client.look(&export().app, &"fj-1".parse().unwrap()).await;
+        assert!(matches!(unknown, Err(ApiError::Gone { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_go_wrong_are_the_errors_that_a_client_would_see() {
+        for (fault, expected) in [
+            (Fault::Gzip, "right"),
+            (Fault::NoLength, "right"),
+            (Fault::Redirect, "right"),
+            (Fault::Drip, "right"),
+            (Fault::TornFile, "wrong"),
+            (Fault::ShortFile, "wrong"),
+            (Fault::DamagedFile, "wrong"),
+            (Fault::HtmlFile, "wrong"),
+            (Fault::CutFile, "broken"),
+            (Fault::StalledFile, "broken"),
+            (Fault::FileError, "broken"),
+            (Fault::RedirectLoop, "broken"),
+            (Fault::ExpiredLink, "refused"),
+        ] {
+            let client = client(Faults::none().chance(fault, 100.0));
+            let job = done(&client).await;
+            let bytes = match client.open(&job.files[0].url).await {
+                Ok(file) => read(file).await,
+                Err(error) => Err(error),
+            };
+            let content = client.host().content(&export());
+            let truth: Vec<u8> = content.fragment(0).pieces().flatten().collect();
+            let seen = match bytes {
+                Ok(bytes) if bytes == truth => "right",
+                Ok(_) => "wrong",
+                Err(FileError::Broken { .. }) => "broken",
+                Err(FileError::Refused { .. }) => "refused",
+                Err(FileError::Forbidden(_)) => "forbidden",
+            };
+            assert_eq!(seen, expected, "{fault}");
         }
     }
 }

@@ -105,7 +105,7 @@ mod tests {
             };
             let text = signer.sign(&link);
             assert_eq!(signer.verify(&text, now), Ok(link.clone()));
-            let later = now.after(std::time::Duration::from_secs(60));
+            let later = now.after(std::time::Duration::from_mins(1));
             assert_eq!(signer.verify(&text, later), Err(Refused::Expired));
             let recoded = if text.ends_with("$$") {
                 endings[0] += 1;

@@ -1,6 +1,6 @@
 //! The simulated host's options on the command line.
 
-use std::fmt;
+use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Options {
     /// Port on 127.0.0.1; 0 takes any free one
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// AppIDs that exist, separated by commas [default: any]
+    /// Apps that exist, by their ids, separated by commas [default: any]
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub apps: Vec<AppId>,
     /// Client ID of all apps
@@ -126,7 +126,7 @@ fn fault_help() -> String {
         } else {
             " (never heals; not in --faults)"
         };
-        help.push_str(&format!("  {fault:<20} {}{note}\n", fault.about()));
+        let _ = writeln!(help, "  {fault:<20} {}{note}", fault.about());
     }
     help
 }
@@ -219,8 +219,75 @@ impl FromStr for Ordered {
     }
 }
 
-impl fmt::Display for Range {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0.start(), self.0.end())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, Parser};
+
+    #[derive(Debug, Parser)]
+    struct Simulate {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn plan(words: &str) -> Result<Plan, String> {
+        Simulate::try_parse_from(words.split_whitespace())
+            .map(|simulate| simulate.options.plan())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_options_the_host_is_the_plain_one() {
+        let plan = plan("simulate").unwrap();
+        assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::default()));
+        Simulate::command().debug_assert();
+    }
+
+    #[test]
+    fn options_reach_the_plan() {
+        let plan = plan(
+            "simulate --apps st-1,st-2 --records-per-week 7 --seconds-per-fragment 0.5 \
+             --rate-limit 0 --shape older --faults 5 --fault gzip=0 --fault lost-answer@start2",
+        )
+        .unwrap();
+        assert_eq!(plan.apps.unwrap().len(), 2);
+        assert_eq!(plan.records_per_week, 7..=7);
+        assert_eq!(plan.fragment_time, Duration::from_millis(500));
+        assert_eq!(plan.limits, None);
+        assert_eq!(plan.shape, Shape::Older);
+        let faults = Faults::healing(5.0)
+            .chance(Fault::Gzip, 0.0)
+            .plan(Fault::LostAnswer, When::Nth(Occasion::Start, 2));
+        assert_eq!(plan.faults, faults);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_was_expected() {
+        for (words, expected) in [
+            ("--apps st/1", "an AppID must be"),
+            ("--records-per-week 9-1", "the smaller first"),
+            ("--records-per-week many", "a range must be"),
+            ("--records-per-fragment 0", "not in 1.."),
+            ("--empty-weeks 101", "a number from 0 to 100"),
+            ("--faults NaN", "a number from 0 to 100"),
+            ("--url-lifetime -1", "a number of seconds"),
+            ("--fault cutfile=1", "such as cut-file"),
+            ("--fault cut-file", "KIND=PERCENT or KIND@PLACE"),
+            ("--fault cut-file@open0", "such as start2"),
+            ("--fault cut-file@look1", "where this fault can strike"),
+        ] {
+            let error = plan(&format!("simulate {}", words.replacen(' ', "=", 1))).unwrap_err();
+            assert!(error.contains(expected), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_fault() {
+        let mut command = Simulate::command().term_width(usize::MAX);
+        let help = command.render_long_help().to_string();
+        for fault in Fault::EVERY {
+            assert!(help.contains(fault.about()), "{fault}");
+        }
+        assert!(!help.contains("demo-secret"));
     }
 }

@@ -420,6 +420,7 @@ fn write_feedback(
     length: usize,
     out: &mut BytesMut,
 ) {
+    const TAIL: &str = "\"\n    }\n  }";
     let end = out.len() + length;
     let (id, search) = (mix(number), uuid(searched));
     let query = pick(searched, &QUESTIONS);
@@ -445,13 +446,13 @@ fn write_feedback(
         number.is_multiple_of(16),
         pick(number, &TAGS),
     );
-    const TAIL: &str = "\"\n    }\n  }";
     let room = end.saturating_sub(out.len() + TAIL.len());
     write_text(number, room, out);
     out.extend_from_slice(TAIL.as_bytes());
 }
 
 fn write_search(app: &str, number: u64, time: Time, length: usize, out: &mut BytesMut) {
+    const PROMPT: &str = "\n        ],\n        \"prompt\": ";
     let end = out.len() + length;
     let (search, millis) = (uuid(number), time.unix_millis());
     let query = pick(number, &QUESTIONS);
@@ -478,7 +479,7 @@ fn write_search(app: &str, number: u64, time: Time, length: usize, out: &mut Byt
         pick(number, &["en", "de", "es", "ja", "ru", "ar", "en", "en"]),
     );
     if !number.is_multiple_of(3) {
-        let _ = write!(out, "    \"modelName\": \"{}\",\n", pick(number, &MODELS));
+        let _ = writeln!(out, "    \"modelName\": \"{}\",", pick(number, &MODELS));
     }
     let _ = write!(
         out,
@@ -520,7 +521,6 @@ fn write_search(app: &str, number: u64, time: Time, length: usize, out: &mut Byt
     ]
   }}"#
     );
-    const PROMPT: &str = "\n        ],\n        \"prompt\": ";
     let room =
         |out: &BytesMut| end.saturating_sub(out.len() + PROMPT.len() + open.len() + tail.len());
     // half of what is left goes into chunks, the other half into the prompt that repeats them

@@ -93,7 +93,7 @@ async fn answer(
         (&Method::GET, ["api", "getMediaStream", ..]) => {
             let asked = request.uri().path_and_query().map_or("", |it| it.as_str());
             let answer = lock(host).file(asked, clock());
-            file(answer)
+            Ok(file(answer))
         }
         _ => api(Answer::error(404, "Not found")).await,
     }
@@ -128,7 +128,7 @@ async fn api(answer: Answer) -> io::Result<Response<Body>> {
     Ok(response)
 }
 
-fn file(answer: FileAnswer) -> io::Result<Response<Body>> {
+fn file(answer: FileAnswer) -> Response<Body> {
     let mut response = response(answer.status, &answer.headers);
     let headers = response.headers_mut();
     if let Some(length) = answer.body.announced() {
@@ -145,7 +145,7 @@ fn file(answer: FileAnswer) -> io::Result<Response<Body>> {
     }
     let pieces = pieces(answer.body).map(|piece| piece.map(Frame::data));
     *response.body_mut() = StreamBody::new(pieces).boxed_unsync();
-    Ok(response)
+    response
 }
 
 /// A body's pieces as they go on the wire.
@@ -256,6 +256,11 @@ mod tests {
             self.ask(self.client.post(url).body(body)).await
         }
 
+        fn wait(&self, seconds: u64) {
+            let mut now = self.now.lock().unwrap();
+            *now = now.after(Duration::from_secs(seconds));
+        }
+
         async fn look(&self, job: &Job) -> Vec<u8> {
             let url = format!("{}/api/public/bot/st-1/search/jobs/{}", self.base, job.id);
             self.ask(self.client.get(url)).await.unwrap()
@@ -264,9 +269,7 @@ mod tests {
         /// A job that has ended.
         async fn done(&self) -> Job {
             let started = Job::decode(&self.start().await.unwrap()).unwrap();
-            let mut now = self.now.lock().unwrap();
-            *now = now.after(Duration::from_secs(JOB_SECONDS));
-            drop(now);
+            self.wait(JOB_SECONDS);
             Job::decode_look(&self.look(&started).await, &started.id).unwrap()
         }
 

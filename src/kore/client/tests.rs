@@ -56,6 +56,15 @@ impl Server {
         }
     }
 
+    /// A server that sends what it is told to, and where to tell it: setting up a client takes longer
+    /// than asking it, so a table is asked of one.
+    async fn told() -> (Self, impl Fn(Vec<u8>)) {
+        let reply = Arc::<Mutex<Vec<u8>>>::default();
+        let said = Arc::clone(&reply);
+        let server = Self::new(move |_| Reply::Bytes(said.lock().unwrap().clone())).await;
+        (server, move |bytes| *reply.lock().unwrap() = bytes)
+    }
+
     /// A server that always sends the same.
     async fn always(reply: impl Into<Vec<u8>>) -> Self {
         let reply = reply.into();
@@ -236,6 +245,8 @@ fn kind(error: &ApiError) -> &'static str {
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 async fn every_answer_that_is_no_job_is_an_error_with_its_cause() {
+    let (server, say) = Server::told().await;
+    let client = usual(&server);
     for (status, headers, body, start, look, words) in [
         (
             "200 OK",
@@ -330,8 +341,7 @@ async fn every_answer_that_is_no_job_is_an_error_with_its_cause() {
             "redirects (302) to https://evil.example/?…; the token is sent to no other place",
         ),
     ] {
-        let server = Server::always(http(status, headers, body)).await;
-        let client = usual(&server);
+        say(http(status, headers, body));
         let start_error = client.start(&export(Event::All)).await.unwrap_err();
         let look_error = client.look(&app(), &job()).await.unwrap_err();
         assert_eq!(
@@ -348,8 +358,10 @@ async fn every_answer_that_is_no_job_is_an_error_with_its_cause() {
             "{look_error}"
         );
         assert!(look_error.contains(words), "{look_error}");
-        assert!(
-            server.requests().len() == 2,
+        let requests = std::mem::take(&mut *server.requests.lock().unwrap());
+        assert_eq!(
+            requests.len(),
+            2,
             "none of these is tried twice by the client"
         );
     }
@@ -636,17 +648,10 @@ async fn a_cut_download_is_an_error() {
     }
 }
 
-/// Packed without making it smaller: one stored block.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).unwrap();
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes);
-    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 1];
-    packed.extend_from_slice(&length.to_le_bytes());
-    packed.extend_from_slice(&(!length).to_le_bytes());
-    packed.extend_from_slice(bytes);
-    packed.extend_from_slice(&u32::try_from(sum).unwrap().to_le_bytes());
-    packed.extend_from_slice(&u32::from(length).to_le_bytes());
-    packed
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut packer, bytes).unwrap();
+    packer.finish().unwrap()
 }
 
 fn raw(headers: &str, body: &[u8]) -> Vec<u8> {
@@ -692,6 +697,40 @@ async fn a_packed_file_is_unpacked_and_its_length_is_not_the_announced_one() {
 }
 
 #[tokio::test]
+async fn a_file_that_grows_a_thousandfold_is_given_up_and_takes_little_memory() {
+    let mut head = raw("content-encoding: gzip\r\n", b"");
+    let bomb = gzip(&vec![b' '; 32 * 1024 * 1024]);
+    assert!(bomb.len() < 64 * 1024);
+    head.extend_from_slice(&bomb);
+    let server = Server::new(move |_| Reply::Endless(head.clone(), bomb.clone())).await;
+    let client = Client {
+        largest_unannounced: 100_000_000,
+        ..usual(&server)
+    };
+    let mut download = client.open(&server.link("/f")).await.unwrap();
+    let (mut received, mut largest) = (0, 0);
+    let error = loop {
+        match download.chunk().await {
+            Ok(chunk) => {
+                let length = chunk.unwrap().len();
+                received += length;
+                largest = largest.max(length);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        error.to_string().contains("more than 100000000 bytes"),
+        "{error}"
+    );
+    assert!(
+        received <= 100_000_000 && received > 95_000_000,
+        "{received}"
+    );
+    assert!(largest <= 2 * 1100 * 1024, "{largest} bytes at once");
+}
+
+#[tokio::test]
 async fn a_file_without_end_is_given_up() {
     let more = vec![b'1'; 64 * 1024];
     let server = Server::new(move |_| Reply::Endless(raw("", b""), more.clone())).await;
@@ -721,6 +760,8 @@ async fn a_file_without_end_is_given_up() {
 
 #[tokio::test]
 async fn a_link_that_no_longer_works_is_told_from_a_host_in_trouble() {
+    let (server, say) = Server::told().await;
+    let client = usual(&server);
     for (status, refused) in [
         ("401 No", true),
         ("403 No", true),
@@ -735,8 +776,8 @@ async fn a_link_that_no_longer_works_is_told_from_a_host_in_trouble() {
         ("206 Part", false),
         ("304 Same", false),
     ] {
-        let server = Server::always(http(status, "", "")).await;
-        let error = usual(&server)
+        say(http(status, "", ""));
+        let error = client
             .open(&server.link("/f?s=signature"))
             .await
             .map(|_| ())

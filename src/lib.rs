@@ -10,9 +10,11 @@
 //! - [`stages`]: enqueue, poll, copy: every decision
 //! - [`run`](mod@run): the three stages in one process
 //! - [`lambda`]: the three stages as AWS Lambda functions
+//! - [`cli`]: the command line
 
 pub mod archive;
 pub mod aws;
+pub mod cli;
 pub mod export;
 pub mod host;
 pub mod kore;

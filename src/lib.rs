@@ -6,10 +6,12 @@
 //! - [`kore`]: the vendor's side, as the stages see it
 //! - [`archive`]: where it goes: keys, manifests, receipts, stores
 //! - [`queue`]: what carries messages between stages
+//! - [`records`]: counting records in a stream
 //! - [`stages`]: enqueue, poll, copy: every decision
 
 pub mod archive;
 pub mod export;
 pub mod kore;
 pub mod queue;
+pub mod records;
 pub mod stages;

@@ -7,6 +7,7 @@
 //! - [`archive`]: where it goes: keys, manifests, receipts, stores
 //! - [`queue`]: what carries messages between stages
 //! - [`host`]: the vendor's side, simulated
+//! - [`records`]: counting records in a stream
 //! - [`stages`]: enqueue, poll, copy: every decision
 //! - [`run`](mod@run): the three stages in one process
 //! - [`lambda`]: the three stages as AWS Lambda functions

@@ -1,13 +1,15 @@
 //! How this program talks to AWS: how long it waits, how often it tries, what went wrong.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_s3::config::ProvideCredentials as _;
-use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -106,12 +108,78 @@ pub(crate) fn causes(error: &dyn Error) -> String {
     text
 }
 
-/// What a person has to do about a request that got no answer; `None` where trying again may help.
-pub(crate) fn remedy<E>(error: &SdkError<E>) -> Option<String> {
-    match error {
-        SdkError::ConstructionFailure(_) => {
-            Some("check AWS_REGION and AWS_ENDPOINT_URL".to_owned())
+/// What a service answered instead of doing as asked.
+pub(crate) struct Answer<'e> {
+    pub(crate) status: u16,
+    /// Empty where the answer had no body.
+    pub(crate) code: &'e str,
+    message: &'e str,
+    raw: &'e HttpResponse,
+}
+
+impl<'e> Answer<'e> {
+    /// `None` where there was no answer.
+    pub(crate) fn of<E: ProvideErrorMetadata>(error: &'e SdkError<E>) -> Option<Self> {
+        let raw = error.raw_response()?;
+        let service = error.as_service_error();
+        Some(Self {
+            status: raw.status().as_u16(),
+            code: service.and_then(E::code).unwrap_or_default(),
+            message: service.and_then(E::message).unwrap_or_default(),
+            raw,
+        })
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&'e str> {
+        self.raw.headers().get(name)
+    }
+
+    /// What a person has to do where it is the credentials that were refused.
+    pub(crate) fn credentials_remedy(&self) -> Option<&'static str> {
+        match self.code {
+            "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "InvalidToken"
+            | "MissingAuthenticationToken"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException" => Some("check the AWS credentials"),
+            "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
+                Some("renew the AWS credentials")
+            }
+            "RequestTimeTooSkewed" => Some("set this machine's clock"),
+            _ => None,
         }
+    }
+}
+
+impl fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}", self.status)?;
+        if !self.code.is_empty() {
+            write!(f, ", {}", self.code)?;
+        }
+        if !self.message.is_empty() {
+            write!(f, " ({})", self.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// What became of a failed request, in one line.
+pub(crate) fn told<E>(error: &SdkError<E>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    Answer::of(error).map_or_else(|| causes(error), |answer| answer.to_string())
+}
+
+/// What a person has to do about a request that got no answer; `None` where trying again may help.
+pub(crate) fn remedy<E>(error: &SdkError<E>) -> Option<&'static str> {
+    match error {
+        SdkError::ConstructionFailure(_) => Some("check AWS_REGION and AWS_ENDPOINT_URL"),
         _ => None,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod loopback;

@@ -9,12 +9,16 @@
 //! - [`host`]: the vendor's side, simulated
 //! - [`stages`]: enqueue, poll, copy: every decision
 //! - [`run`](mod@run): the three stages in one process
+//! - [`lambda`]: the three stages as AWS Lambda functions
+//! - [`cli`]: the command line
 
 pub mod archive;
 pub mod aws;
+pub mod cli;
 pub mod export;
 pub mod host;
 pub mod kore;
+pub mod lambda;
 pub mod queue;
 pub mod records;
 pub mod run;

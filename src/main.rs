@@ -1,2 +1,7 @@
 //! The command line: see `insights_archive::cli`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    insights_archive::cli::main()
+}

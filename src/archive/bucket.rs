@@ -28,7 +28,7 @@ use super::{
     About, Archive, ArchiveError, Crc64, Created, Download, ETag, Head, Key, LARGEST_DOCUMENT,
     Listed, Replaced, Stored, Upload,
 };
-use crate::aws;
+use crate::aws::{self, Answer};
 use crate::export::Invalid;
 
 /// The type of everything that is written.
@@ -163,15 +163,11 @@ impl Bucket {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let answer = Answer::of(error);
-        let detail = match &answer {
-            Some(answer) => format!("cannot {to} in {}: {answer}", self.place),
-            None => format!("cannot {to} in {}: {}", self.place, aws::causes(error)),
-        };
+        let detail = format!("cannot {to} in {}: {}", self.place, aws::told(error));
         let key = key.to_owned();
-        let remedy = match &answer {
-            None => aws::remedy(error),
-            Some(answer) => answer.remedy(&self.place.bucket),
+        let remedy = match Answer::of(error) {
+            Some(answer) => remedy(&answer, &self.place.bucket),
+            None => aws::remedy(error).map(str::to_owned),
         };
         match remedy {
             Some(remedy) => ArchiveError::Refused {
@@ -588,84 +584,40 @@ fn is_absent<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     Answer::of(error).is_some_and(|answer| answer.status == 404 && answer.code != NO_BUCKET)
 }
 
-/// What S3 answered instead of doing as asked.
-struct Answer<'e> {
-    status: u16,
-    /// Empty where the answer had no body.
-    code: &'e str,
-    message: &'e str,
-    /// The bucket's region, where S3 told it.
-    region: Option<&'e str>,
-}
-
-impl<'e> Answer<'e> {
-    /// `None` where there was no answer.
-    fn of<E: ProvideErrorMetadata>(error: &'e SdkError<E>) -> Option<Self> {
-        let raw = error.raw_response()?;
-        let service = error.as_service_error();
-        Some(Self {
-            status: raw.status().as_u16(),
-            code: service.and_then(E::code).unwrap_or_default(),
-            message: service.and_then(E::message).unwrap_or_default(),
-            region: raw.headers().get("x-amz-bucket-region"),
-        })
+/// What a person has to do about an answer; `None` where trying again may help.
+fn remedy(answer: &Answer<'_>, bucket: &str) -> Option<String> {
+    if let Some(remedy) = answer.credentials_remedy() {
+        return Some(remedy.to_owned());
     }
-
-    /// What a person has to do; `None` where trying again may help.
-    fn remedy(&self, bucket: &str) -> Option<String> {
-        let remedy = match (self.status, self.code) {
-            (_, NO_BUCKET) => format!("create the bucket {bucket}, or name another one"),
-            (301 | 307, _)
-            | (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
-                match self.region {
-                    Some(region) => format!(
+    let remedy = match (answer.status, answer.code) {
+        (_, NO_BUCKET) => format!("create the bucket {bucket}, or name another one"),
+        (301 | 307, _)
+        | (_, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+            match answer.header("x-amz-bucket-region") {
+                Some(region) => {
+                    format!(
                         "the bucket {bucket} is in the region {region}: set AWS_REGION={region}"
-                    ),
-                    None => {
-                        format!("set AWS_REGION to the region of the bucket {bucket}")
-                    }
+                    )
                 }
+                None => format!("set AWS_REGION to the region of the bucket {bucket}"),
             }
-            (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken") => {
-                "check the AWS credentials".to_owned()
-            }
-            (_, "ExpiredToken" | "TokenRefreshRequired") => "renew the AWS credentials".to_owned(),
-            (_, "RequestTimeTooSkewed") => "set this machine's clock".to_owned(),
-            // Not answers to what was asked: broken on the way, or too slow.
-            (
-                _,
-                "RequestTimeout" | "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody",
-            ) => {
-                return None;
-            }
-            (403, _) => format!(
-                "check the permissions of these credentials on the bucket {bucket}, its policy and \
-                 its encryption key"
-            ),
-            (501, _) => {
-                "this store does not do what the archive needs (conditional writes, CRC-64/NVME); \
-                 use another one"
-                    .to_owned()
-            }
-            (409 | 429, _) => return None,
-            (400..=499, _) => "this will not pass by itself; see what the answer says".to_owned(),
-            _ => return None,
-        };
-        Some(remedy)
-    }
-}
-
-impl fmt::Display for Answer<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "status {}", self.status)?;
-        if !self.code.is_empty() {
-            write!(f, ", {}", self.code)?;
         }
-        if !self.message.is_empty() {
-            write!(f, " ({})", self.message)?;
+        // Not answers to what was asked: it was broken on the way, or came too slowly.
+        (_, "RequestTimeout" | "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
+            return None;
         }
-        Ok(())
-    }
+        (403, _) => format!(
+            "check the permissions of these credentials on the bucket {bucket}, its policy and its \
+             encryption key"
+        ),
+        (501, _) => "this store does not do what the archive needs (conditional writes, \
+                     CRC-64/NVME); use another one"
+            .to_owned(),
+        (409 | 429, _) => return None,
+        (400..=499, _) => "this will not pass by itself; see what the answer says".to_owned(),
+        _ => return None,
+    };
+    Some(remedy)
 }
 
 #[cfg(test)]

@@ -107,19 +107,18 @@ impl Body {
             let piece = input.split_to(input.len().min(PIECE));
             unpacker.write_all(&piece)?;
             if input.is_empty() {
-                match self.response.chunk().await? {
-                    Some(more) => *input = more,
-                    None => {
-                        unpacker.try_finish()?;
-                        let last = std::mem::take(unpacker.get_mut());
-                        self.packed = None;
-                        return Ok(Some(last.into()).filter(|last: &Bytes| !last.is_empty()));
-                    }
+                if let Some(more) = self.response.chunk().await? {
+                    *input = more;
+                } else {
+                    unpacker.try_finish()?;
+                    let last = std::mem::take(unpacker.get_mut());
+                    self.packed = None;
+                    return Ok(Some(last.into()).filter(|last: &Bytes| !last.is_empty()));
                 }
             }
-            let unpacked = std::mem::take(unpacker.get_mut());
-            if !unpacked.is_empty() {
-                return Ok(Some(unpacked.into()));
+            let output = std::mem::take(unpacker.get_mut());
+            if !output.is_empty() {
+                return Ok(Some(output.into()));
             }
         }
     }

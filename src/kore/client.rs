@@ -43,7 +43,7 @@ const LARGEST_ERROR: u64 = 4 * 1024;
 const MOST_REDIRECTS: usize = 3;
 
 /// The longest wait that is taken from a server: after it the next request tells more.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(15);
 
 /// The largest file that is taken where its length is announced: below 10,000 parts of 8 MiB.
 const LARGEST_ANNOUNCED: u64 = 64 * 1024 * 1024 * 1024;
@@ -409,15 +409,13 @@ impl<S: CredentialSource> Kore for Client<S> {
 impl<S> Client<S> {
     fn redirect(&self, from: &Url, response: &Response) -> Result<Url, FileError> {
         let location = response.headers().get(LOCATION);
-        match location.and_then(|location| location.to_str().ok()) {
-            Some(location) => Ok(self.rules.check_redirect(from, location)?),
-            None => {
-                let code = response.status().as_u16();
-                Err(unusable(format!(
-                    "the file host redirects ({code}) without saying where to"
-                )))
-            }
+        if let Some(location) = location.and_then(|location| location.to_str().ok()) {
+            return Ok(self.rules.check_redirect(from, location)?);
         }
+        let code = response.status().as_u16();
+        Err(unusable(format!(
+            "the file host redirects ({code}) without saying where to"
+        )))
     }
 
     fn download(&self, response: Response) -> Result<HttpDownload, FileError> {
@@ -439,7 +437,7 @@ impl<S> Client<S> {
             });
         }
         let body = Body::new(response, LARGEST_ANNOUNCED, self.largest_unannounced);
-        Ok(HttpDownload(body.map_err(unread)?))
+        Ok(HttpDownload(body.map_err(|error| unread(&error))?))
     }
 }
 
@@ -452,7 +450,7 @@ impl Download for HttpDownload {
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
-        self.0.chunk().await.map_err(unread)
+        self.0.chunk().await.map_err(|error| unread(&error))
     }
 }
 
@@ -463,7 +461,7 @@ fn unusable(detail: String) -> FileError {
     }
 }
 
-fn unread(error: BodyError) -> FileError {
+fn unread(error: &BodyError) -> FileError {
     unusable(format!("the file cannot be read: {error}"))
 }
 

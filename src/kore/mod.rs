@@ -3,6 +3,7 @@
 mod body;
 pub mod client;
 pub mod job;
+pub mod limits;
 pub mod source;
 pub mod token;
 mod words;

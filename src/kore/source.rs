@@ -279,7 +279,7 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// IANA's special-purpose registry for IPv4, multicast and the reserved classes, and Azure's metadata
+/// The special-purpose registry of IANA for v4, multicast and the reserved classes, and Azure's metadata
 /// address, which lies among the public ones. (Those of the other clouds are link-local, shared or
 /// unique local.)
 const SPECIAL_V4: [([u8; 4], u32); 18] = [
@@ -311,7 +311,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     })
 }
 
-/// The parts of 2000::/3 that are not ordinary public addresses.
+/// The parts of `2000::/3` that are not ordinary public addresses.
 const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo, ORCHID
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation

@@ -3,6 +3,7 @@
 pub mod local;
 #[cfg(test)]
 mod messages;
+pub mod sqs;
 
 use std::time::Duration;
 

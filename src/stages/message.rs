@@ -18,7 +18,7 @@ pub const MOST_ATTEMPTS: u32 = 3;
 pub const MOST_HOPS: u32 = 2_000;
 
 /// The most fragments of one job, so that a manifest and a message stay small.
-pub const MOST_FRAGMENTS: u32 = 10_000;
+pub const MOST_FRAGMENTS: u32 = crate::kore::job::MOST_FILES;
 
 text_newtype!(
     /// The messages that carry one export from its first to its end have one of these in common.

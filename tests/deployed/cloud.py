@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.request
 
 import boto3
 from botocore.config import Config
@@ -285,37 +284,3 @@ def deploy(cloud, name, built, parameters):
         "--parameter-overrides",
         *(f'{key}="{value}"' for key, value in parameters.items()),
     )
-
-
-class Host:
-    """`insights-archive simulate`, the simulated host, with options of its own."""
-
-    def __init__(self, program, log, *options, port=0):
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = subprocess.Popen(
-            [program, "simulate", "--port", str(self.port), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log.open("ab"),
-        )
-        try:
-            until("the simulated host answers", self._answers, 30, every=0.1)
-        except BaseException:
-            self.close()
-            raise
-
-    def _answers(self):
-        assert self.process.poll() is None, "the simulated host ended"
-        try:
-            return self.stats() is not None
-        except OSError:
-            return False
-
-    def stats(self):
-        with urllib.request.urlopen(f"{self.url}/_control/stats", timeout=5) as answer:
-            return json.load(answer)
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(10)

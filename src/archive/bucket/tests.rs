@@ -1,19 +1,15 @@
 //! The bucket against a server that plays S3's part: what is sent, and what is made of each answer.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use base64::Engine as _;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
+use hyper::{HeaderMap, Method, Response};
 
 use super::*;
 use crate::archive::{PART_BYTES, behaviour};
+use crate::aws::loopback;
 
 /// How many keys are on one page of a listing: few, so that listings have pages.
 const PAGE: usize = 2;
@@ -264,41 +260,19 @@ fn described(headers: &HeaderMap) -> Vec<(String, String)> {
 /// Serves a store on loopback, and gives an archive in it that tries a call so many times.
 async fn serve(attempts: u32) -> (Arc<Mutex<S3>>, Bucket) {
     let s3 = Arc::new(Mutex::new(S3::default()));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let store = Arc::clone(&s3);
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let store = Arc::clone(&store);
-            let serve = service_fn(move |request: Request<Incoming>| {
-                let store = Arc::clone(&store);
-                async move {
-                    let (head, body) = request.into_parts();
-                    let body = body.collect().await.unwrap().to_bytes();
-                    let target = head.uri.path_and_query().unwrap().as_str();
-                    let mut store = store.lock().unwrap();
-                    Ok::<_, Infallible>(store.ask(target, &head.method, head.headers, body))
-                }
-            });
-            let connection = hyper::server::conn::http1::Builder::new();
-            tokio::spawn(connection.serve_connection(TokioIo::new(stream), serve));
-        }
+    let config = loopback::serve(attempts, move |request| {
+        let (head, body) = request.into_parts();
+        let target = head.uri.path_and_query().unwrap().as_str();
+        let mut store = store.lock().unwrap();
+        store.ask(target, &head.method, head.headers, body)
     });
-    let retries = RetryConfig::standard()
-        .with_max_attempts(attempts)
-        .with_initial_backoff(Duration::from_millis(1));
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("AKID", "secret", None, None, "test"))
-        .endpoint_url(format!("http://{address}"))
-        .force_path_style(true)
-        .retry_config(retries)
-        .build();
+    (s3, bucket(&config.await))
+}
+
+fn bucket(config: &aws_config::SdkConfig) -> Bucket {
     let place = "s3://bucket/some/prefix".parse().unwrap();
-    let client = Client::from_conf(config);
-    (s3, Bucket::new(client, place, Some("key-1".to_owned())))
+    Bucket::new(aws::s3(config, true), place, Some("key-1".to_owned()))
 }
 
 fn fault(operation: &'static str, status: u16, code: &'static str) -> Fault {
@@ -580,13 +554,7 @@ async fn a_request_that_failed_in_passing_is_repeated_and_a_lost_answer_shows_as
 
 #[tokio::test]
 async fn nobody_listening_is_unavailable_and_says_why() {
-    let (_, bucket) = serve(1).await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let config = bucket.client.config().to_builder();
-    let client = Client::from_conf(config.endpoint_url(format!("http://{address}")).build());
-    let bucket = Bucket { client, ..bucket };
+    let bucket = bucket(&loopback::nobody().await);
     let error = bucket.get(&behaviour::data_key(1)).await.unwrap_err();
     assert!(matches!(error, ArchiveError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("refused"), "{error}");

@@ -56,6 +56,15 @@ impl Server {
         }
     }
 
+    /// A server that sends what it is told to, and where to tell it: setting up a client takes longer
+    /// than asking it, so a table is asked of one.
+    async fn told() -> (Self, impl Fn(Vec<u8>)) {
+        let reply = Arc::<Mutex<Vec<u8>>>::default();
+        let said = Arc::clone(&reply);
+        let server = Self::new(move |_| Reply::Bytes(said.lock().unwrap().clone())).await;
+        (server, move |bytes| *reply.lock().unwrap() = bytes)
+    }
+
     /// A server that always sends the same.
     async fn always(reply: impl Into<Vec<u8>>) -> Self {
         let reply = reply.into();
@@ -234,7 +243,10 @@ fn kind(error: &ApiError) -> &'static str {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn every_answer_that_is_no_job_is_an_error_with_its_cause() {
+    let (server, say) = Server::told().await;
+    let client = usual(&server);
     for (status, headers, body, start, look, words) in [
         (
             "200 OK",
@@ -329,8 +341,7 @@ async fn every_answer_that_is_no_job_is_an_error_with_its_cause() {
             "redirects (302) to https://evil.example/?…; the token is sent to no other place",
         ),
     ] {
-        let server = Server::always(http(status, headers, body)).await;
-        let client = usual(&server);
+        say(http(status, headers, body));
         let start_error = client.start(&export(Event::All)).await.unwrap_err();
         let look_error = client.look(&app(), &job()).await.unwrap_err();
         assert_eq!(
@@ -347,8 +358,10 @@ async fn every_answer_that_is_no_job_is_an_error_with_its_cause() {
             "{look_error}"
         );
         assert!(look_error.contains(words), "{look_error}");
-        assert!(
-            server.requests().len() == 2,
+        let requests = std::mem::take(&mut *server.requests.lock().unwrap());
+        assert_eq!(
+            requests.len(),
+            2,
             "none of these is tried twice by the client"
         );
     }
@@ -503,7 +516,7 @@ async fn answers_without_end_are_given_up_within_bounds() {
             head("\r\n"),
             chunk.clone(),
             "more than 16777216 bytes",
-            LARGEST_ANSWER as usize,
+            16 * 1024 * 1024,
         ),
         (head(""), flood, "too large", 0),
         (head("x: "), chunk.clone(), "too large", 0),
@@ -635,17 +648,10 @@ async fn a_cut_download_is_an_error() {
     }
 }
 
-/// Packed without making it smaller: one stored block.
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len()).unwrap();
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes);
-    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 1];
-    packed.extend_from_slice(&length.to_le_bytes());
-    packed.extend_from_slice(&(!length).to_le_bytes());
-    packed.extend_from_slice(bytes);
-    packed.extend_from_slice(&u32::try_from(sum).unwrap().to_le_bytes());
-    packed.extend_from_slice(&u32::from(length).to_le_bytes());
-    packed
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut packer, bytes).unwrap();
+    packer.finish().unwrap()
 }
 
 fn raw(headers: &str, body: &[u8]) -> Vec<u8> {
@@ -691,6 +697,40 @@ async fn a_packed_file_is_unpacked_and_its_length_is_not_the_announced_one() {
 }
 
 #[tokio::test]
+async fn a_file_that_grows_a_thousandfold_is_given_up_and_takes_little_memory() {
+    let mut head = raw("content-encoding: gzip\r\n", b"");
+    let bomb = gzip(&vec![b' '; 32 * 1024 * 1024]);
+    assert!(bomb.len() < 64 * 1024);
+    head.extend_from_slice(&bomb);
+    let server = Server::new(move |_| Reply::Endless(head.clone(), bomb.clone())).await;
+    let client = Client {
+        largest_unannounced: 100_000_000,
+        ..usual(&server)
+    };
+    let mut download = client.open(&server.link("/f")).await.unwrap();
+    let (mut received, mut largest) = (0, 0);
+    let error = loop {
+        match download.chunk().await {
+            Ok(chunk) => {
+                let length = chunk.unwrap().len();
+                received += length;
+                largest = largest.max(length);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        error.to_string().contains("more than 100000000 bytes"),
+        "{error}"
+    );
+    assert!(
+        received <= 100_000_000 && received > 95_000_000,
+        "{received}"
+    );
+    assert!(largest <= 2 * 1100 * 1024, "{largest} bytes at once");
+}
+
+#[tokio::test]
 async fn a_file_without_end_is_given_up() {
     let more = vec![b'1'; 64 * 1024];
     let server = Server::new(move |_| Reply::Endless(raw("", b""), more.clone())).await;
@@ -720,6 +760,8 @@ async fn a_file_without_end_is_given_up() {
 
 #[tokio::test]
 async fn a_link_that_no_longer_works_is_told_from_a_host_in_trouble() {
+    let (server, say) = Server::told().await;
+    let client = usual(&server);
     for (status, refused) in [
         ("401 No", true),
         ("403 No", true),
@@ -734,8 +776,8 @@ async fn a_link_that_no_longer_works_is_told_from_a_host_in_trouble() {
         ("206 Part", false),
         ("304 Same", false),
     ] {
-        let server = Server::always(http(status, "", "")).await;
-        let error = usual(&server)
+        say(http(status, "", ""));
+        let error = client
             .open(&server.link("/f?s=signature"))
             .await
             .map(|_| ())
@@ -781,4 +823,70 @@ async fn a_name_with_a_private_address_is_refused_before_any_connection() {
         "{error}"
     );
     assert!(server.requests().is_empty());
+}
+/// Everything that is logged on this thread while it lives.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_logs_nor_errors_hold_a_token_a_secret_or_a_signature() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // With a single subscriber in the process, `tracing` asks that of the thread which first comes by
+    // a log line, and remembers its answer: here, that of a test without any. With two, it asks both.
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let mut errors = Vec::new();
+    // Each answer repeats what it was sent, as the servers of some do.
+    for status in [
+        "200 OK",
+        "302 There",
+        "400 No",
+        "401 No",
+        "429 Slow",
+        "500 Oh",
+    ] {
+        let server = Server::new(move |request| {
+            let said = request.replace("\r\n", " ");
+            let headers = format!(
+                "location: /x?s=c2lnbmF0dXJl\r\nx-echo: {}\r\n",
+                said.replace('\n', " ")
+            );
+            Reply::Bytes(http(status, &headers, &format!("you said {said}")))
+        })
+        .await;
+        let client = usual(&server);
+        let start = client.start(&export(Event::All)).await.unwrap_err();
+        let look = client.look(&app(), &job()).await.unwrap_err();
+        let file = client
+            .open(&server.link("/f?n=1&s=c2lnbmF0dXJl"))
+            .await
+            .err();
+        errors.extend([format!("{start} {start:?} {look} {look:?} {file:?}")]);
+        for request in server.requests() {
+            assert!(request.contains("auth: eyJ") || request.contains("s=c2lnbmF0dXJl"));
+        }
+    }
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(log.contains("the API has answered"), "something is logged");
+    for text in errors.iter().chain([&log]) {
+        for secret in ["s3cr3t", "eyJ", "c2lnbmF0dXJl"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
 }

@@ -1,0 +1,134 @@
+//! The command line: what each subcommand takes, what it says where, how it ends.
+//!
+//! Results go to standard output, progress and logs to standard error. The exit status is 0 where
+//! everything asked for stands, 1 where something does not (and is named), 2 for wrong usage or
+//! settings. Nothing but this module reads the environment or writes to a terminal.
+//!
+//! Each subcommand is a file with its `Args` and `async fn run(Args, &Screen) -> Result<ExitCode>`.
+
+mod completions;
+mod figures;
+mod screen;
+mod site;
+mod usage;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use screen::Screen;
+use usage::Usage;
+
+/// Something that was asked for does not stand.
+const UNFULFILLED: u8 = 1;
+/// Wrong usage or settings, as clap has it.
+const WRONG_USAGE: u8 = 2;
+
+/// Keeps a complete, verified, immutable archive of a Kore.ai Search AI app's Answer Insights: every
+/// week, every fragment, in your own folder or bucket.
+#[derive(Debug, Parser)]
+#[command(name = "insights-archive", version = env!("INSIGHTS_VERSION"), after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  insights-archive demo                     watch four weeks being archived; needs no account
+  insights-archive run --help               archive your own app's weeks
+
+Environment:
+  KORE_JWT, or KORE_CLIENT_ID and KORE_CLIENT_SECRET
+                                            the app's credentials, for `run`
+  INSIGHTS_LOG=off|error|warn|info|debug|trace
+                                            how much is logged to standard error
+  NO_COLOR                                  no colours
+
+Exit status: 0 all that was asked for stands archived and verified, 1 something does not and is
+named, 2 wrong usage or settings.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a script that completes this command line in your shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    #[expect(
+        clippy::unused_async,
+        unused_variables,
+        reason = "the first subcommand that waits is on its way"
+    )]
+    async fn run(self, screen: &Screen) -> anyhow::Result<ExitCode> {
+        match self {
+            // Each as: Self::Status(args) => status::run(args, screen).await,
+            Self::Completions(args) => completions::run(&args),
+        }
+    }
+}
+
+/// Reads the command line, does as it says, and tells how it ended.
+pub fn main() -> ExitCode {
+    // Prints help or what is wrong by itself, and ends with 0 or 2.
+    let cli = Cli::parse();
+    let screen = match Screen::new(std::env::var("INSIGHTS_LOG").ok().as_deref()) {
+        Ok(screen) => screen,
+        Err(error) => return complain(&error.into()),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error.into()),
+    };
+    let ended = runtime.block_on(cli.command.run(&screen));
+    // Work on the disk that is still going on is cut off: every write is whole or not at all.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| complain(&error))
+}
+
+/// Says what is wrong and what to do about it, in one place and one form.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    let usage = error.downcast_ref::<Usage>();
+    let mut text = format!(
+        "{} {error:#}\n",
+        console::style("error:").red().bold().for_stderr()
+    );
+    if let Some(hint) = usage.and_then(Usage::hint) {
+        text += &format!(
+            "{} {hint}\n",
+            console::style("hint:").cyan().bold().for_stderr()
+        );
+    }
+    // Nobody is left to be told where standard error is closed.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(if usage.is_some() {
+        WRONG_USAGE
+    } else {
+        UNFULFILLED
+    })
+}
+
+/// Writes a result to standard output. A reader that has seen enough (`| head`) is no error.
+fn results(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write the results to standard output"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

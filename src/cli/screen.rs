@@ -1,0 +1,102 @@
+//! Standard error: live progress on a terminal, log lines elsewhere, and never one across the other.
+
+use std::io::{self, Write};
+
+use console::Term;
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::usage::Usage;
+
+/// Standard error.
+#[derive(Debug, Clone)]
+pub struct Screen {
+    bars: MultiProgress,
+    live: bool,
+}
+
+impl Screen {
+    /// Sets up logging at the given level, or else at `warn` beside live progress and at `info`
+    /// where the log is all that is seen.
+    ///
+    /// # Errors
+    /// When that is not a level.
+    pub fn new(level: Option<&str>) -> Result<Self, Usage> {
+        let live = Term::stderr().is_term();
+        let bars = MultiProgress::with_draw_target(if live {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        });
+        let usual = if live {
+            LevelFilter::WARN
+        } else {
+            LevelFilter::INFO
+        };
+        let level = match level.map(str::trim).filter(|text| !text.is_empty()) {
+            None => usual,
+            Some(text) => text.parse().map_err(|_| {
+                Usage::new(format!("INSIGHTS_LOG is {text:?}, which is not a level"))
+                    .with_hint("set it to off, error, warn, info, debug or trace, or unset it")
+            })?,
+        };
+        let screen = Self { bars, live };
+        let lines = tracing_subscriber::fmt::layer()
+            .with_target(false)
+            .with_ansi(console::colors_enabled_stderr())
+            .with_writer(screen.clone());
+        // Of the libraries below only warnings: what they log in detail may hold secrets.
+        let targets = Targets::new()
+            .with_default(level.min(LevelFilter::from_level(Level::WARN)))
+            .with_target(env!("CARGO_CRATE_NAME"), level);
+        tracing_subscriber::registry()
+            .with(lines)
+            .with(targets)
+            .init();
+        Ok(screen)
+    }
+
+    /// Where bars are added; draws nothing where there is no terminal.
+    pub fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// Whether a person sees bars; otherwise what happens should be logged.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Says something to the person, above the bars.
+    pub fn say(&self, line: &str) {
+        self.bars.suspend(|| {
+            // Nobody is left to be told where standard error is closed.
+            let _ = writeln!(io::stderr(), "{line}");
+        });
+    }
+}
+
+/// One log line, written whole.
+pub struct Line<'a>(&'a MultiProgress);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Screen {
+    type Writer = Line<'a>;
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(&self.bars)
+    }
+}

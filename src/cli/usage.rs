@@ -1,0 +1,33 @@
+//! What a person did wrong, and what to do instead.
+
+use std::fmt;
+
+/// Wrong usage or settings: the exit status is 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Usage {
+    error: String,
+    hint: Option<String>,
+}
+
+impl Usage {
+    /// `error` names the thing and what is wrong with it.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self {
+            error: error.to_string(),
+            hint: None,
+        }
+    }
+
+    /// `hint` says what to do, where the error does not say so itself.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}

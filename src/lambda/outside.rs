@@ -1,0 +1,141 @@
+//! The outside of a function, as its stage sees it: clients that are built once, and what an
+//! invocation has to tell.
+
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::rand;
+
+use super::handlers::BuryRaw;
+use super::log;
+use super::metrics::Metrics;
+use crate::archive::Archive;
+use crate::export::{AppId, Export, JobId, Time};
+use crate::kore::job::{FileUrl, Job};
+use crate::kore::{ApiError, Download, FileError, Kore};
+use crate::queue::sqs::Sqs;
+use crate::queue::{Queue, QueueError};
+use crate::stages::{Budget, Edges, Report, Rules};
+
+/// The outside of a function.
+pub struct Outside<K, A, Q> {
+    /// The vendor.
+    pub kore: K,
+    /// The store.
+    pub archive: A,
+    /// What carries messages.
+    pub queue: Q,
+    /// What the decisions go by.
+    pub rules: Rules,
+    /// The memory that fragments in flight may take.
+    pub budget: Budget,
+    /// What the invocation under way has to tell.
+    pub metrics: Mutex<Metrics>,
+}
+
+impl<K, A, Q> Outside<K, A, Q> {
+    /// What the invocation under way has to tell, to be added to.
+    pub fn metrics(&self) -> MutexGuard<'_, Metrics> {
+        // Counters are whole at every instant, even where somebody panicked.
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the invocation that ends has to tell.
+    pub fn take_metrics(&self) -> Metrics {
+        mem::take(&mut *self.metrics())
+    }
+}
+
+impl<K: Kore, A: Archive, Q: Queue> Edges for Outside<K, A, Q> {
+    type Kore = K;
+    type Archive = A;
+    type Queue = Q;
+
+    fn kore(&self) -> &K {
+        &self.kore
+    }
+
+    fn archive(&self) -> &A {
+        &self.archive
+    }
+
+    fn queue(&self) -> &Q {
+        &self.queue
+    }
+
+    fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn now(&self) -> Time {
+        Time::now()
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // It cannot fail on the systems that this runs on; if it did, chains could share an id, which
+        // costs work only.
+        let _ = rand::fill(&mut bytes);
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn report(&self, export: &Export, report: Report) {
+        log::report(export, &report);
+        self.metrics().note(export, &report);
+    }
+}
+
+impl BuryRaw for Sqs {
+    async fn bury_raw(&self, body: &str, reason: &str) -> Result<(), QueueError> {
+        Sqs::bury_raw(self, body, reason, None).await
+    }
+}
+
+/// The vendor, for the function that never calls it: enqueue has neither its address nor the
+/// credentials.
+pub struct OutOfReach;
+
+/// What it would say, were it asked.
+const NO_CALLS: &str = "this function calls no API";
+
+impl OutOfReach {
+    fn refused<T>() -> Result<T, ApiError> {
+        Err(ApiError::Rejected {
+            request: "no request".to_owned(),
+            detail: NO_CALLS.to_owned(),
+        })
+    }
+}
+
+impl Kore for OutOfReach {
+    type Download = Never;
+
+    async fn start(&self, _: &Export) -> Result<Job, ApiError> {
+        Self::refused()
+    }
+
+    async fn look(&self, _: &AppId, _: &JobId) -> Result<Job, ApiError> {
+        Self::refused()
+    }
+
+    async fn open(&self, _: &FileUrl) -> Result<Never, FileError> {
+        Err(FileError::Forbidden(NO_CALLS.to_owned()))
+    }
+}
+
+/// There is no such thing.
+pub enum Never {}
+
+impl Download for Never {
+    fn announced(&self) -> Option<u64> {
+        match *self {}
+    }
+
+    async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, FileError> {
+        match *self {}
+    }
+}

@@ -401,8 +401,8 @@ async fn reconcile<E: Edges>(
     Ok((line, sending))
 }
 
-/// The first due week, and the first that is not. Pure.
-fn due(scope: &Scope, request: &Request, oldest: Option<Week>, now: Time) -> (Week, Week) {
+/// The first due week, and the first that is not or is not asked for. Pure.
+pub fn due(scope: &Scope, request: &Request, oldest: Option<Week>, now: Time) -> (Week, Week) {
     let end = Week::of(now.before(scope.settle));
     match request {
         Request::Explicit(wish) => {

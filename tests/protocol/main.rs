@@ -22,7 +22,10 @@ use seeds::{Faults, run};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+    )
 }
 
 /// Runs a seed; where a law is broken, runs it again with its history and panics.
@@ -85,7 +88,9 @@ fn under_every_fault_by_seed_nothing_is_lost_and_everything_heals() {
         healed_after = healed_after.max(ended.healed_after);
     }
     println!("{seeds} seeds from {from}: {effects} effects, {looks} looks, {manifests} exports");
-    println!("archived, {replaced} replaced, {dead} dead letters, {most_in_flight} messages of one");
+    println!(
+        "archived, {replaced} replaced, {dead} dead letters, {most_in_flight} messages of one"
+    );
     println!("export in flight at most, all healed within {healed_after:?}; faults:");
     for (fault, times) in faults {
         println!("{times:>10}  {}", fault.words());

@@ -110,8 +110,8 @@ async fn both_ways_to_the_host_show_the_same_whatever_goes_wrong() {
     for fault in std::iter::once(None).chain(others.copied().map(Some)) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let served = host(fault, &base);
-        let server = tokio::spawn(serve(listener, Arc::clone(&served), Time::now));
+        let wired = host(fault, &base);
+        let server = tokio::spawn(serve(listener, Arc::clone(&wired), Time::now));
         let credentials = CredentialSet::from_values(
             None,
             Some("cs-demo".to_owned()),
@@ -131,13 +131,13 @@ async fn both_ways_to_the_host_show_the_same_whatever_goes_wrong() {
         let on_the_wire = seen(&client, &truth).await;
         assert_eq!(on_the_wire, seen(&direct, &truth).await, "{fault:?}");
         if let Some(fault) = fault {
-            assert!(served.lock().unwrap().stats().faults[fault.as_str()] > 0);
+            assert!(wired.lock().unwrap().stats().faults[fault.as_str()] > 0);
         } else {
             let file = on_the_wire.last().unwrap();
             assert!(file.ends_with("whole, right: true"), "{on_the_wire:?}");
         }
         let stats = |host: &Mutex<Host>| host.lock().unwrap().stats().clone();
-        assert_eq!(stats(&served), stats(&called), "{fault:?}");
+        assert_eq!(stats(&wired), stats(&called), "{fault:?}");
         server.abort();
     }
 }

@@ -284,9 +284,8 @@ fn apps(scope: &Scope, request: &Request) -> Vec<AppId> {
         }) => apps,
         _ => &scope.apps,
     };
-    BTreeSet::from_iter(wish.iter().cloned())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().cloned().collect();
+    distinct.into_iter().collect()
 }
 
 fn events(scope: &Scope, request: &Request) -> Vec<Event> {
@@ -297,9 +296,8 @@ fn events(scope: &Scope, request: &Request) -> Vec<Event> {
         }) => events,
         _ => &scope.events,
     };
-    BTreeSet::from_iter(wish.iter().copied())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().copied().collect();
+    distinct.into_iter().collect()
 }
 
 /// A deed that sends a message.

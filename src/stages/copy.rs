@@ -312,7 +312,7 @@ async fn later<E: Edges>(
     wait: Option<Duration>,
 ) -> Result<Outcome, StageError> {
     let backoff = pace::backoff(slice.troubled, edges.random());
-    let delay = wait.map_or(backoff, |asked| asked.max(backoff));
+    let delay = pace::asked(wait).map_or(backoff, |asked| asked.max(backoff));
     edges.report(&message.export, Report::Delayed { delay, why });
     let rest = Slice {
         fragments: left,

@@ -145,7 +145,7 @@ async fn free<E: Edges>(
     let refunded = claim::refund(edges, message, spent).await;
     let attempt = if refunded { spent } else { spent + 1 };
     // Without a word from the host, half a rate window is a good guess.
-    let delay = retry_after.unwrap_or(Duration::from_secs(30));
+    let delay = pace::asked(retry_after).unwrap_or(Duration::from_secs(30));
     let delay = pace::jittered(delay, edges.random()).max(delay);
     let first_start = message.first_start.or(Some(edges.now()));
     let next = Message {
@@ -332,7 +332,7 @@ fn decide(
 fn unanswered(mut next: Looking, retry_after: Option<Duration>, random: u64) -> Decision {
     let backoff = pace::backoff(next.unanswered, random);
     next.unanswered = next.unanswered.saturating_add(1);
-    let delay = retry_after.map_or(backoff, |asked| asked.max(backoff));
+    let delay = pace::asked(retry_after).map_or(backoff, |asked| asked.max(backoff));
     Decision::Again {
         looking: next,
         delay,

@@ -372,6 +372,18 @@ async fn complete<E: Edges>(
             }
         }
     }
+    // A file may have been copied by another run, from another answer about the job.
+    let files = by_id(job);
+    if let Some(other) = stands
+        .values()
+        .find(|receipt| !files.contains_key(receipt.file_id.as_str()))
+    {
+        let why = format!(
+            "{} holds the file {:?}, which the job no longer names",
+            other.key, other.file_id
+        );
+        return restart(edges, message, why).await;
+    }
     let receipts: Vec<_> = stands.into_values().collect();
     let facts = JobFacts {
         id: slice.job.clone(),

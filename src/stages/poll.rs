@@ -307,6 +307,8 @@ fn decide(
                 ));
             }
             let delay = pace::next_look(now.since(looking.started_at), job.percent, random);
+            // However long it may still take, one that stops moving is noticed in time.
+            let delay = delay.min(rules.stall);
             Decision::Again {
                 looking: next,
                 delay,

@@ -45,7 +45,13 @@ pub struct Edge {
 }
 
 impl Edge {
-    pub fn new(world: &World, name: String, skew: i64, rules: &Arc<Rules>, budget: &Budget) -> Self {
+    pub fn new(
+        world: &World,
+        name: String,
+        skew: i64,
+        rules: &Arc<Rules>,
+        budget: &Budget,
+    ) -> Self {
         Self {
             world: Arc::clone(world),
             name,
@@ -74,7 +80,9 @@ impl Edge {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.world.lock().expect("no stage holds it while it panics")
+        self.world
+            .lock()
+            .expect("no stage holds it while it panics")
     }
 
     /// Does the work until it ends, or the invocation is killed or reaches its limit: `None`.
@@ -489,7 +497,10 @@ impl Kore for Edge {
         let start = move |state: &mut State| {
             state.starting(&starting);
             let now = state.elapsed();
-            let odd = Fault::EVERY.iter().copied().filter(|fault| fault.of_a_job());
+            let odd = Fault::EVERY
+                .iter()
+                .copied()
+                .filter(|fault| fault.of_a_job());
             let odd = state.fault(&odd.collect::<Vec<_>>());
             let files = state.files;
             let mut rng = state.rng.clone();
@@ -676,7 +687,9 @@ impl kore::Download for Body {
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
         let chunks = &mut self.chunks;
-        let next = self.edge.effect("read", &self.name, &[], |_| chunks.pop_front());
+        let next = self
+            .edge
+            .effect("read", &self.name, &[], |_| chunks.pop_front());
         match next.await {
             Ok(None) if self.cut => Err(FileError::Broken {
                 detail: "the connection broke".to_owned(),

@@ -161,7 +161,12 @@ impl Host {
         };
         if job.odd == Some(Fault::JobFails) && half {
             let words = "FAILED: out of memory".to_owned();
-            return Some(answer(Status::Failed(words), None, vec![], Totals::default()));
+            return Some(answer(
+                Status::Failed(words),
+                None,
+                vec![],
+                Totals::default(),
+            ));
         }
         let stuck = job.odd == Some(Fault::JobStuck);
         if share < 1.0 || stuck {
@@ -172,7 +177,12 @@ impl Host {
         job.looks_at_success += 1;
         let odd = job.odd.filter(|_| job.looks_at_success <= job.odd_looks);
         if odd == Some(Fault::JobRelapses) && job.looks_at_success == 2 {
-            return Some(answer(Status::Running, Some(50.0), vec![], Totals::default()));
+            return Some(answer(
+                Status::Running,
+                Some(50.0),
+                vec![],
+                Totals::default(),
+            ));
         }
         let mut models: Vec<_> = job.files.clone();
         let mut totals = job.totals;
@@ -249,8 +259,9 @@ impl Host {
         let served = if job.odd == Some(Fault::JobForgets) || now.as_millis() > expires {
             Served::Refused(403)
         } else {
-            job.file(&file)
-                .map_or(Served::Refused(404), |model| Served::Bytes(model.bytes.clone()))
+            job.file(&file).map_or(Served::Refused(404), |model| {
+                Served::Bytes(model.bytes.clone())
+            })
         };
         (id, file, served)
     }

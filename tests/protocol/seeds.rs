@@ -227,7 +227,8 @@ impl Run {
                     break;
                 }
                 if now > longest {
-                    self.state().broken("not everything is archived 40 days later".to_owned());
+                    self.state()
+                        .broken("not everything is archived 40 days later".to_owned());
                     break;
                 }
             }
@@ -257,7 +258,8 @@ impl Run {
                     None => Duration::ZERO,
                 };
                 self.planned += 1;
-                self.ticks.insert((when + late, self.planned), Request::Tick(time));
+                self.ticks
+                    .insert((when + late, self.planned), Request::Tick(time));
             }
             for _ in 0..6 {
                 if state.fault(&[Fault::Wish]).is_some() {
@@ -271,7 +273,8 @@ impl Run {
                         dry_run: state.rng.chance(1_000),
                     };
                     self.planned += 1;
-                    self.ticks.insert((when, self.planned), Request::Explicit(wish));
+                    self.ticks
+                        .insert((when, self.planned), Request::Explicit(wish));
                 }
             }
         }
@@ -287,7 +290,8 @@ impl Run {
                     edge.state().note(&edge.name, || format!("{request:?}"));
                     let run = enqueue::run(&edge, &scope, &request);
                     if let Some(Ok(summary)) = edge.live(COPY_LIMIT, run).await {
-                        edge.state().note(&edge.name, || format!("{:?}", summary.exports));
+                        edge.state()
+                            .note(&edge.name, || format!("{:?}", summary.exports));
                         break;
                     }
                     sleep(MINUTE * (again + 1)).await;
@@ -368,11 +372,16 @@ impl Run {
             let visible = state.sqs.next_visible().filter(|_| !self.idle.is_empty());
             let tick = self.ticks.keys().next().map(|(at, _)| *at);
             let calm_at = (!calm).then_some(self.calm_at);
-            [visible, tick, calm_at, Some(self.next_day.saturating_sub(DAY))]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(now + DAY)
+            [
+                visible,
+                tick,
+                calm_at,
+                Some(self.next_day.saturating_sub(DAY)),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + DAY)
         };
         let mut timer = pin!(sleep_until(Instant::now() + next.saturating_sub(now)));
         let world = Arc::clone(&self.world);
@@ -381,7 +390,10 @@ impl Run {
             if let Poll::Ready(Some(done)) = working.poll_next_unpin(cx) {
                 return Poll::Ready(Some(done));
             }
-            let changed = world.lock().expect("nothing panics while it holds it").changed;
+            let changed = world
+                .lock()
+                .expect("nothing panics while it holds it")
+                .changed;
             if changed || timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
@@ -425,14 +437,20 @@ impl Run {
         let mut edge = self.edge("judge".to_owned(), 0);
         edge.skew = 0;
         let now = self.state().now();
-        let summary = enqueue::run(&edge, &Scope { ..self.scope.clone() }, &Request::Explicit(Wish {
-            since: self.scope.since.expect("set above"),
-            until: None,
-            apps: None,
-            events: None,
-            replace: false,
-            dry_run: true,
-        }))
+        let summary = enqueue::run(
+            &edge,
+            &Scope {
+                ..self.scope.clone()
+            },
+            &Request::Explicit(Wish {
+                since: self.scope.since.expect("set above"),
+                until: None,
+                apps: None,
+                events: None,
+                replace: false,
+                dry_run: true,
+            }),
+        )
         .await;
         let Ok(summary) = summary else { return false };
         let end = Week::of(self.state().time(self.calm_at).before(HOUR));

@@ -281,8 +281,12 @@ pub async fn handle<E: Edges>(
     message: &Message,
     limit: Option<Instant>,
 ) -> Result<Outcome, StageError> {
-    if let Some(due) = message.not_before.filter(|due| edges.now() < *due) {
-        let wait = due.since(edges.now());
+    let now = edges.now();
+    if let Some(due) = message.not_before.filter(|due| now < *due) {
+        if let Some(reason) = exhausted(message, edges.rules(), now) {
+            return give_up(edges, message, reason, false).await;
+        }
+        let wait = due.since(now);
         return send_after(edges, message.with(message.work.clone()), wait).await;
     }
     let result = match &message.work {

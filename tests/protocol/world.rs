@@ -537,7 +537,10 @@ impl State {
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(format!("{id}: a file is archived twice: {ids:?}"));
         }
-        let silent = job.odd == Some(Fault::JobSilent) && ids.is_empty();
+        let silent = job.odd == Some(Fault::JobSilent)
+            && ids.is_empty()
+            && manifest.declared.files.is_none()
+            && manifest.declared.records.is_none();
         if silent {
             true_to_life = false;
         } else if ids.len() != job.files.len() {

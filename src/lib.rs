@@ -8,11 +8,13 @@
 //! - [`queue`]: what carries messages between stages
 //! - [`host`]: the vendor's side, simulated
 //! - [`stages`]: enqueue, poll, copy: every decision
+//! - [`audit`]: reading an archive: is it complete, is it right?
 //! - [`run`](mod@run): the three stages in one process
 //! - [`lambda`]: the three stages as AWS Lambda functions
 //! - [`cli`]: the command line
 
 pub mod archive;
+pub mod audit;
 pub mod aws;
 pub mod cli;
 pub mod export;

@@ -7,10 +7,14 @@
 //! Each subcommand is a file with its `Args` and `async fn run(Args, &Screen) -> Result<ExitCode>`.
 
 mod completions;
+mod erase;
 mod figures;
+mod range;
 mod screen;
 mod site;
+mod status;
 mod usage;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -51,19 +55,22 @@ named, 2 wrong usage or settings.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Is the archive complete? Show the calendar of its weeks
+    Status(status::Args),
+    /// Is the archive right? Check every object against its manifest
+    Verify(verify::Args),
+    /// Take a week out of the archive for good, on a person's request
+    Erase(erase::Args),
     /// Print a script that completes this command line in your shell
     Completions(completions::Args),
 }
 
 impl Command {
-    #[expect(
-        clippy::unused_async,
-        unused_variables,
-        reason = "the first subcommand that waits is on its way"
-    )]
     async fn run(self, screen: &Screen) -> anyhow::Result<ExitCode> {
         match self {
-            // Each as: Self::Status(args) => status::run(args, screen).await,
+            Self::Status(args) => status::run(args, screen).await,
+            Self::Verify(args) => verify::run(args, screen).await,
+            Self::Erase(args) => erase::run(args, screen).await,
             Self::Completions(args) => completions::run(&args),
         }
     }

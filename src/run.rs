@@ -172,17 +172,31 @@ where
     E: Edges<Queue = LocalQueue> + 'static,
 {
     let summary = enqueue::run(&*local, scope, request).await?;
-    let mut ends = BTreeMap::new();
-    if !summary.dry_run {
-        let mut runner = Runner::new(local);
-        runner.drive(stop).await;
-        ends = runner.ends;
-        for message in &summary.sent {
-            ends.entry(message.export.clone())
-                .or_insert(End::Interrupted);
-        }
-    }
+    let ends = if summary.dry_run {
+        BTreeMap::new()
+    } else {
+        drive(local, &summary, stop).await
+    };
     Ok(Finished { summary, ends })
+}
+
+/// Carries the chains that were enqueued to their ends, and tells these by export.
+pub async fn drive<E>(
+    local: Arc<E>,
+    enqueued: &Summary,
+    stop: impl Future<Output = ()>,
+) -> BTreeMap<Export, End>
+where
+    E: Edges<Queue = LocalQueue> + 'static,
+{
+    let mut runner = Runner::new(local);
+    runner.drive(stop).await;
+    let mut ends = runner.ends;
+    for message in &enqueued.sent {
+        ends.entry(message.export.clone())
+            .or_insert(End::Interrupted);
+    }
+    ends
 }
 
 /// A chain that this process is at work on.

@@ -608,6 +608,8 @@ fn remedy(answer: &Answer<'_>, bucket: &str) -> Option<String> {
                 None => format!("set AWS_REGION to the region of the bucket {bucket}"),
             }
         }
+        // Another upload may do better.
+        (_, NO_UPLOAD) => return None,
         // Not answers to what was asked: it was broken on the way, or came too slowly.
         (_, "RequestTimeout" | "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
             return None;

@@ -284,9 +284,8 @@ fn apps(scope: &Scope, request: &Request) -> Vec<AppId> {
         }) => apps,
         _ => &scope.apps,
     };
-    BTreeSet::from_iter(wish.iter().cloned())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().cloned().collect();
+    distinct.into_iter().collect()
 }
 
 fn events(scope: &Scope, request: &Request) -> Vec<Event> {
@@ -297,9 +296,8 @@ fn events(scope: &Scope, request: &Request) -> Vec<Event> {
         }) => events,
         _ => &scope.events,
     };
-    BTreeSet::from_iter(wish.iter().copied())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().copied().collect();
+    distinct.into_iter().collect()
 }
 
 /// A deed that sends a message.
@@ -401,8 +399,8 @@ async fn reconcile<E: Edges>(
     Ok((line, sending))
 }
 
-/// The first due week, and the first that is not. Pure.
-fn due(scope: &Scope, request: &Request, oldest: Option<Week>, now: Time) -> (Week, Week) {
+/// The first due week, and the first that is not or is not asked for. Pure.
+pub fn due(scope: &Scope, request: &Request, oldest: Option<Week>, now: Time) -> (Week, Week) {
     let end = Week::of(now.before(scope.settle));
     match request {
         Request::Explicit(wish) => {

@@ -19,10 +19,6 @@ use crate::queue::{Outgoing, Queue as _};
 /// backoff, about five minutes.
 const MOST_PUZZLED: u32 = 6;
 
-/// About a minute's work: a fragment has tens of megabytes at most by default, and a function moves
-/// about ten in a second.
-const FRAGMENTS_A_SLICE: usize = 20;
-
 /// No job yet: win the claim, start one, send the message that looks at it.
 pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outcome, StageError> {
     if let Wanted::No(outcome) = commit::wanted(edges, message).await? {
@@ -361,8 +357,8 @@ fn puzzle(job: &Job) -> Option<Puzzle> {
     };
     let mut ids: Vec<_> = job.files.iter().map(|file| &file.id).collect();
     ids.sort_unstable();
-    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return says(format!("names the file {:?} twice", pair[0]));
+    if let Some([twice, _]) = ids.array_windows().find(|[a, b]| a == b) {
+        return says(format!("names the file {twice:?} twice"));
     }
     match (job.totals.files, job.totals.records) {
         (Some(stated), _) if stated != files => {
@@ -391,7 +387,7 @@ async fn send_slices<E: Edges>(
         .collect();
     let of = u32::try_from(fragments.len()).unwrap_or(u32::MAX);
     let slices: Vec<_> = fragments
-        .chunks(FRAGMENTS_A_SLICE)
+        .chunks(edges.budget().fragments_a_slice)
         .map(|fragments| {
             let slice = Slice {
                 job: job.id.clone(),

@@ -468,7 +468,7 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
 }
 
 /// Until when a failed export is left in peace.
-fn peace(until: Option<Time>, failures: u32) -> Option<Time> {
+pub fn peace(until: Option<Time>, failures: u32) -> Option<Time> {
     let days = 1u32
         .checked_shl(failures)
         .unwrap_or(u32::MAX)

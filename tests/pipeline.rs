@@ -14,6 +14,7 @@ use insights_archive::host::Host;
 use insights_archive::host::faults::Faults;
 use insights_archive::host::kore::HostKore;
 use insights_archive::host::plan::Plan;
+use insights_archive::kore::limits::Paced;
 use insights_archive::run::{End, Finished, Local, Patience, run};
 use insights_archive::stages::enqueue::{Request, Scope, Wish};
 use insights_archive::stages::{Budget, Report};
@@ -59,7 +60,8 @@ async fn archive_all(
     folder: &Path,
     request: &Request,
 ) -> Finished {
-    let kore = HostKore::new(Arc::clone(host), clock.clone(), Duration::from_secs(30));
+    let patience = Duration::from_secs(30);
+    let kore = Paced::new(HostKore::new(Arc::clone(host), clock.clone(), patience));
     let watch = {
         let clock = clock.clone();
         move |export: &Export, report: &Report| match report {
@@ -109,10 +111,7 @@ fn failures(finished: &Finished) -> BTreeMap<&Export, &End> {
 async fn four_weeks_are_archived_and_a_second_run_finds_nothing_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let host = Arc::new(Mutex::new(Host::new(
-        Plan {
-            limits: None,
-            ..Plan::default()
-        },
+        Plan { ..Plan::default() },
         "https://files.kore.ai",
     )));
     let clock = clock();
@@ -136,7 +135,6 @@ async fn half_a_year_with_every_fault_at_five_percent_ends_complete_and_verified
     let folder = tempfile::tempdir().unwrap();
     let plan = Plan {
         faults: Faults::healing(5.0),
-        limits: None,
         ..Plan::default()
     };
     let host = Arc::new(Mutex::new(Host::new(plan, "https://files.kore.ai")));

@@ -8,15 +8,19 @@
 
 mod completions;
 mod demo;
+mod erase;
 mod figures;
 mod progress;
+mod range;
 mod run;
 mod screen;
 mod simulate;
 mod site;
+mod status;
 mod stop;
 mod table;
 mod usage;
+mod verify;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -61,6 +65,12 @@ enum Command {
     Demo(demo::Args),
     Run(run::Args),
     Simulate(simulate::Args),
+    /// Is the archive complete? Show the calendar of its weeks
+    Status(status::Args),
+    /// Is the archive right? Check every object against its manifest
+    Verify(verify::Args),
+    /// Take a week out of the archive for good, on a person's request
+    Erase(erase::Args),
     /// Print a script that completes this command line in your shell
     Completions(completions::Args),
 }
@@ -71,6 +81,9 @@ impl Command {
             Self::Demo(args) => demo::run(args, screen).await,
             Self::Run(args) => run::run(args, screen).await,
             Self::Simulate(args) => simulate::run(args, screen).await,
+            Self::Status(args) => status::run(args, screen).await,
+            Self::Verify(args) => verify::run(args, screen).await,
+            Self::Erase(args) => erase::run(args, screen).await,
             Self::Completions(args) => completions::run(&args),
         }
     }

@@ -107,7 +107,7 @@ faults! {
     CutFile, "cut-file", [Open], true;
     /// a file ends early in a way that HTTP cannot tell from its end
     TornFile, "torn-file", [Open], true;
-    /// a file lacks its last record and is well-formed all the same
+    /// a file lacks its last record and is well-formed all the same, but not twice running
     ShortFile, "short-file", [Open], true;
     /// a file is no JSON array: half of one, or more than one
     DamagedFile, "damaged-file", [Open], true;
@@ -179,8 +179,8 @@ impl Faults {
         Self::default()
     }
 
-    /// Every fault that [heals](Fault::heals), with the same chance in percent: an archive of such a
-    /// host ends complete and verified.
+    /// Every fault that [heals](Fault::heals), with the same chance in percent: with a few percent, an
+    /// archive of such a host ends complete and verified.
     #[must_use]
     pub fn healing(percent: f64) -> Self {
         Self::chosen(percent, Fault::heals)
@@ -276,6 +276,8 @@ impl Thrower {
             .chances
             .iter()
             .filter(|(fault, _)| fault.occasions().contains(&occasion))
+            // a second count decides, so the same short file twice would not heal
+            .filter(|(fault, _)| **fault != Fault::ShortFile || !again.is_multiple_of(2))
             .filter(|(fault, chance)| unit(fork(number, **fault as u64)) < **chance)
             .map(|(fault, _)| *fault)
             .collect();

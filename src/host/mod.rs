@@ -45,7 +45,7 @@ use token::{Door, Refusal};
 pub struct Stats {
     /// Requests by kind: `start`, `look`, `open`.
     pub requests: BTreeMap<&'static str, u64>,
-    /// Answers by status, lost ones included.
+    /// Answers by status; 0 where the connection closed without one.
     pub answers: BTreeMap<u16, u64>,
     /// Faults by name, as they struck.
     pub faults: BTreeMap<&'static str, u64>,

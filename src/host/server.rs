@@ -197,6 +197,7 @@ mod tests {
     use crate::host::plan::Plan;
     use crate::kore::job::Job;
     use serde_json::{Value, json};
+    use std::io::Read as _;
 
     const JOB_SECONDS: u64 = 10;
 
@@ -298,6 +299,17 @@ mod tests {
         assert_eq!(stats["jobs"], json!({World::export().to_string(): 1}));
     }
 
+    fn plain(bytes: &[u8], packed: bool) -> Vec<u8> {
+        let mut plain = Vec::new();
+        if packed {
+            let mut unpacked = flate2::read::GzDecoder::new(bytes);
+            unpacked.read_to_end(&mut plain).unwrap();
+        } else {
+            plain.extend_from_slice(bytes);
+        }
+        plain
+    }
+
     #[tokio::test]
     async fn files_misbehave_on_the_wire_as_ordered() {
         #[derive(Debug, PartialEq)]
@@ -330,11 +342,15 @@ mod tests {
             let got = match world.client.get(job.files[0].url.expose()).send().await {
                 Err(_) => Got::Broken,
                 Ok(answer) if answer.status() != 200 => Got::Refused(answer.status().as_u16()),
-                Ok(answer) => match answer.bytes().await {
-                    Err(_) => Got::Broken,
-                    Ok(bytes) if bytes == world.truth(0) => Got::Right,
-                    Ok(_) => Got::Other,
-                },
+                Ok(answer) => {
+                    let packed = answer.headers().contains_key(CONTENT_ENCODING);
+                    assert_eq!(packed, fault == Fault::Gzip);
+                    match answer.bytes().await.map(|bytes| plain(&bytes, packed)) {
+                        Err(_) => Got::Broken,
+                        Ok(bytes) if bytes == world.truth(0) => Got::Right,
+                        Ok(_) => Got::Other,
+                    }
+                }
             };
             assert_eq!(got, expected, "{fault}");
             assert!(

@@ -20,7 +20,8 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A token as a client mints it for one request: good for `seconds` from `now`, once.
+    /// A token as a client mints it for one request: good for `seconds` from `now`, once. Written apart
+    /// from the client's own minting, so that a mistake there is not made here too.
     pub fn mint(&self, jti: &str, now: Time, seconds: i64) -> String {
         let issued = now.unix_seconds();
         self.sign(

@@ -14,9 +14,7 @@ use super::commit::hex;
 use super::{Edges, Report, pace};
 use crate::archive::key::{Key, Part};
 use crate::archive::receipt::{self, Receipt};
-use crate::archive::{
-    About, Archive, ArchiveError, Crc64, Created, Download as _, PART_BYTES, Upload,
-};
+use crate::archive::{About, Archive, ArchiveError, Crc64, Created, Download as _, Upload};
 use crate::export::{Export, JobId};
 use crate::kore::job::File;
 use crate::kore::{Download, FileError, Kore};
@@ -143,8 +141,9 @@ struct Reader<'a, E, D> {
 impl<E: Edges, D: Download> Reader<'_, E, D> {
     /// Fills the part, and learns whether the file ends with it.
     async fn fill(&mut self, part: &mut BytesMut) -> Result<(), Pass> {
+        let whole = self.edges.budget().part_bytes;
         loop {
-            let room = PART_BYTES - part.len();
+            let room = whole - part.len();
             let piece = self.rest.split_to(room.min(self.rest.len()));
             part.extend_from_slice(&piece);
             if self.ended || !self.rest.is_empty() {
@@ -162,7 +161,7 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
                 Some(bytes) => {
                     if let Err(why) = self.tally.feed(&bytes) {
                         let offset = self.tally.bytes - part.len() as u64;
-                        part.extend_from_slice(&bytes[..bytes.len().min(PART_BYTES - part.len())]);
+                        part.extend_from_slice(&bytes[..bytes.len().min(whole - part.len())]);
                         let sample = mem::take(part).freeze();
                         return Err(Pass::NotRecords {
                             why,
@@ -308,7 +307,7 @@ async fn pass<E: Edges>(
     let length = body
         .announced()
         .and_then(|length| usize::try_from(length).ok());
-    let mut part = BytesMut::with_capacity(length.unwrap_or(0).min(PART_BYTES));
+    let mut part = BytesMut::with_capacity(length.unwrap_or(0).min(edges.budget().part_bytes));
     let mut reader = Reader {
         edges,
         wanted,
@@ -323,16 +322,14 @@ async fn pass<E: Edges>(
             let facts = reader.facts(&part)?;
             return store_small(edges, wanted, agreed, facts, part.freeze()).await;
         }
-        match agreed.or(wanted.file.records) {
-            Some(expected) => store_large(edges, wanted, expected, reader, part).await,
-            None => {
-                while !reader.ended {
-                    part.clear();
-                    reader.fill(&mut part).await?;
-                }
-                Ok(Pass::Counted(reader.facts(&part)?.records))
-            }
+        if let Some(expected) = agreed.or(wanted.file.records) {
+            return store_large(edges, wanted, expected, reader, part).await;
         }
+        while !reader.ended {
+            part.clear();
+            reader.fill(&mut part).await?;
+        }
+        Ok(Pass::Counted(reader.facts(&part)?.records))
     };
     match passed.await {
         Ok(pass) | Err(Interrupted::Pass(pass)) => Ok(pass),
@@ -428,13 +425,13 @@ async fn stream<E: Edges, D: Download>(
     while !reader.ended {
         let full = mem::take(&mut part).freeze();
         if let Ok(_room) = edges.budget().parts.try_acquire() {
-            part.reserve(PART_BYTES);
+            part.reserve(edges.budget().part_bytes);
             let (written, filled) = join(upload.write(full), reader.fill(&mut part)).await;
             written?;
             filled?;
         } else {
             upload.write(full).await?;
-            part.reserve(PART_BYTES);
+            part.reserve(edges.budget().part_bytes);
             reader.fill(&mut part).await?;
         }
     }

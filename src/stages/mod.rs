@@ -26,6 +26,7 @@ use crate::archive::{Archive, ArchiveError, PART_BYTES};
 use crate::export::{Export, Invalid, JobId, Time};
 use crate::kore::{ApiError, Kore};
 use crate::queue::{DeadLetter, LONGEST_DELAY, Outgoing, Queue, QueueError};
+pub(crate) use commit::hex;
 use message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 
 /// The outside, as the stages see it.
@@ -94,7 +95,8 @@ impl Lease {
     }
 }
 
-/// The memory that fragments in flight may take, shared by all of them.
+/// How much is taken on at once: the memory that fragments in flight may take, shared by all of them,
+/// and the work of one message.
 ///
 /// Each fragment in flight holds one part for certain; a second, to read ahead while the first one
 /// is uploaded, only while there is room. So nothing waits while holding what others wait for.
@@ -102,7 +104,13 @@ impl Lease {
 pub struct Budget {
     parts: Arc<Semaphore>,
     at_once: usize,
+    part_bytes: usize,
+    fragments_a_slice: usize,
 }
+
+/// About a minute's work: a fragment has tens of megabytes at most by default, and a function moves
+/// about ten in a second.
+const FRAGMENTS_A_SLICE: usize = 20;
 
 impl Budget {
     /// A budget of so many bytes and so many fragments at once; at least one part and one fragment.
@@ -111,6 +119,19 @@ impl Budget {
         Self {
             parts: Arc::new(Semaphore::new(parts)),
             at_once: at_once.clamp(1, parts),
+            part_bytes: PART_BYTES,
+            fragments_a_slice: FRAGMENTS_A_SLICE,
+        }
+    }
+
+    /// The same in miniature, for a simulator whose fragments are tiny: so many bytes a part, so many
+    /// fragments a slice, and never less than one of each.
+    #[must_use]
+    pub fn in_miniature(self, part_bytes: usize, fragments_a_slice: usize) -> Self {
+        Self {
+            part_bytes: part_bytes.max(1),
+            fragments_a_slice: fragments_a_slice.max(1),
+            ..self
         }
     }
 }
@@ -261,8 +282,12 @@ pub async fn handle<E: Edges>(
     message: &Message,
     limit: Option<Instant>,
 ) -> Result<Outcome, StageError> {
-    if let Some(due) = message.not_before.filter(|due| edges.now() < *due) {
-        let wait = due.since(edges.now());
+    let now = edges.now();
+    if let Some(due) = message.not_before.filter(|due| now < *due) {
+        if let Some(reason) = exhausted(message, edges.rules(), now) {
+            return give_up(edges, message, reason, false).await;
+        }
+        let wait = due.since(now);
         return send_after(edges, message.with(message.work.clone()), wait).await;
     }
     let result = match &message.work {

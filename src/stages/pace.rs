@@ -17,6 +17,9 @@ const SHARE_LATE: f64 = 0.03;
 const MOST_AGES: f64 = 3.0;
 /// The first pause after trouble.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest wait that the host may ask for: its limits roll over an hour. Without this bound a wrong
+/// header would keep an export, and its claim, for years.
+const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 /// The longest pause after trouble.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -53,6 +56,11 @@ pub fn backoff(n: u32, random: u64) -> Duration {
         .saturating_mul(1 << n.min(16))
         .min(LONGEST_PAUSE);
     jittered(pause, random)
+}
+
+/// What the host asks for, within reason.
+pub fn asked(retry_after: Option<Duration>) -> Option<Duration> {
+    retry_after.map(|asked| asked.min(LONGEST_ASKED))
 }
 
 /// Up to a twentieth more or less, so that many waiters do not come back together.

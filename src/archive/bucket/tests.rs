@@ -81,7 +81,7 @@ impl S3 {
         }
     }
 
-    fn ask(&mut self, target: &str, method: &Method, headers: HeaderMap, body: Bytes) -> Answered {
+    fn ask(&mut self, target: &str, method: &Method, headers: &HeaderMap, body: Bytes) -> Answered {
         let url = url::Url::parse("http://s3").unwrap().join(target).unwrap();
         let path = percent_encoding::percent_decode_str(url.path());
         let path = path.decode_utf8().unwrap().into_owned();
@@ -95,12 +95,12 @@ impl S3 {
         let fault = self.faults.iter().position(|f| f.operation == operation);
         match fault.and_then(|at| self.faults.remove(at)) {
             Some(fault) if fault.done => {
-                self.work(operation, key, &query, &headers, body);
+                self.work(operation, key, &query, headers, body);
                 refusal(fault.status, fault.code)
             }
             Some(fault) if method == Method::HEAD => answer(fault.status, ""),
             Some(fault) => refusal(fault.status, fault.code),
-            None => self.work(operation, key, &query, &headers, body),
+            None => self.work(operation, key, &query, headers, body),
         }
     }
 
@@ -118,7 +118,7 @@ impl S3 {
         match operation {
             "ListObjectsV2" => self.list(query),
             "GetObject" | "HeadObject" => self.read(key),
-            "PutObject" if !expected(&body) => refusal(400, "BadDigest"),
+            "PutObject" | "UploadPart" if !expected(&body) => refusal(400, "BadDigest"),
             "PutObject" => {
                 let object = Object {
                     bytes: body,
@@ -141,7 +141,6 @@ impl S3 {
                     ),
                 )
             }
-            "UploadPart" if !expected(&body) => refusal(400, "BadDigest"),
             "UploadPart" => {
                 let Some((_, parts)) = self.uploads.get_mut(upload.unwrap()) else {
                     return refusal(404, NO_UPLOAD);
@@ -236,12 +235,19 @@ impl S3 {
         let mut page = String::new();
         let mut last = None;
         for (key, object) in found.by_ref().take(PAGE) {
-            let size = object.bytes.len();
-            page += &format!("<Contents><Key>{key}</Key><Size>{size}</Size></Contents>");
+            let size = object.bytes.len().to_string();
+            let entry = [
+                "<Contents><Key>",
+                key,
+                "</Key><Size>",
+                &size,
+                "</Size></Contents>",
+            ];
+            page += &entry.concat();
             last = Some(key);
         }
         if let (Some(last), Some(_)) = (last, found.next()) {
-            page += &format!("<NextContinuationToken>{last}</NextContinuationToken>");
+            page += &["<NextContinuationToken>", last, "</NextContinuationToken>"].concat();
         }
         answer(200, format!("<ListBucketResult>{page}</ListBucketResult>"))
     }
@@ -265,7 +271,7 @@ async fn serve(attempts: u32) -> (Arc<Mutex<S3>>, Bucket) {
         let (head, body) = request.into_parts();
         let target = head.uri.path_and_query().unwrap().as_str();
         let mut store = store.lock().unwrap();
-        store.ask(target, &head.method, head.headers, body)
+        store.ask(target, &head.method, &head.headers, body)
     });
     (s3, bucket(&config.await))
 }
@@ -405,110 +411,49 @@ async fn outcome(operation: &'static str, status: u16, code: &'static str) -> St
     }
 }
 
+/// Operation, status, code and what has to be among the words of what is made of them.
+const ANSWERS: &str = "\
+PutObject 412 PreconditionFailed                       => Exists
+CompleteMultipartUpload 412 PreconditionFailed         => Exists
+PutObject 409 ConditionalRequestConflict               => unavailable: data/
+CompleteMultipartUpload 409 ConditionalRequestConflict => unavailable: data/
+CompleteMultipartUpload 404 NoSuchUpload               => look whether it is there
+CompleteMultipartUpload 400 BadDigest                  => unavailable: data/
+UploadPart 404 NoSuchUpload                            => unavailable: data/
+AbortMultipartUpload 404 NoSuchUpload                  => aborted
+GetObject 404 NoSuchKey                                => None
+HeadObject 404 -                                       => None
+GetObject 404 NoSuchBucket                             => create the bucket bucket
+PutObject 404 NoSuchBucket                             => create the bucket bucket
+ListObjectsV2 404 NoSuchBucket                         => create the bucket bucket
+GetObject 403 AccessDenied                             => status 403, AccessDenied (as told); check the permissions
+HeadObject 403 -                                       => refused: data/
+PutObject 403 AccessDenied                             => check the permissions
+CreateMultipartUpload 403 AccessDenied                 => check the permissions
+ListObjectsV2 403 InvalidAccessKeyId                   => check the AWS credentials
+ListObjectsV2 400 ExpiredToken                         => renew the AWS credentials
+PutObject 301 PermanentRedirect                        => set AWS_REGION=eu-south-2
+ListObjectsV2 400 AuthorizationHeaderMalformed         => set AWS_REGION=eu-south-2
+HeadObject 301 -                                       => set AWS_REGION to the region
+PutObject 501 NotImplemented                           => use another one
+PutObject 400 InvalidArgument                          => refused: data/
+PutObject 503 SlowDown                                 => unavailable: data/
+UploadPart 503 SlowDown                                => unavailable: data/
+PutObject 400 RequestTimeout                           => unavailable: data/
+GetObject 500 InternalError                            => unavailable: data/
+HeadObject 503 -                                       => unavailable: data/
+ListObjectsV2 429 TooManyRequests                      => unavailable: s3://bucket/some/prefix/";
+
 #[tokio::test]
 async fn every_answer_is_told_apart() {
-    for (operation, status, code, expected) in [
-        ("PutObject", 412, "PreconditionFailed", "Exists"),
-        (
-            "CompleteMultipartUpload",
-            412,
-            "PreconditionFailed",
-            "Exists",
-        ),
-        (
-            "PutObject",
-            409,
-            "ConditionalRequestConflict",
-            "unavailable: data/",
-        ),
-        (
-            "CompleteMultipartUpload",
-            409,
-            "ConditionalRequestConflict",
-            "unavailable: data/",
-        ),
-        (
-            "CompleteMultipartUpload",
-            404,
-            "NoSuchUpload",
-            "look whether it is there",
-        ),
-        (
-            "CompleteMultipartUpload",
-            400,
-            "BadDigest",
-            "unavailable: data/",
-        ),
-        ("UploadPart", 404, "NoSuchUpload", "refused: data/"),
-        ("AbortMultipartUpload", 404, "NoSuchUpload", "aborted"),
-        ("GetObject", 404, "NoSuchKey", "None"),
-        ("HeadObject", 404, "", "None"),
-        ("GetObject", 404, "NoSuchBucket", "create the bucket bucket"),
-        ("PutObject", 404, "NoSuchBucket", "create the bucket bucket"),
-        (
-            "ListObjectsV2",
-            404,
-            "NoSuchBucket",
-            "create the bucket bucket",
-        ),
-        (
-            "GetObject",
-            403,
-            "AccessDenied",
-            "status 403, AccessDenied (as told); check the permissions",
-        ),
-        ("HeadObject", 403, "", "refused: data/"),
-        ("PutObject", 403, "AccessDenied", "check the permissions"),
-        (
-            "CreateMultipartUpload",
-            403,
-            "AccessDenied",
-            "check the permissions",
-        ),
-        (
-            "ListObjectsV2",
-            403,
-            "InvalidAccessKeyId",
-            "check the AWS credentials",
-        ),
-        (
-            "ListObjectsV2",
-            400,
-            "ExpiredToken",
-            "renew the AWS credentials",
-        ),
-        (
-            "PutObject",
-            301,
-            "PermanentRedirect",
-            "set AWS_REGION=eu-south-2",
-        ),
-        (
-            "ListObjectsV2",
-            400,
-            "AuthorizationHeaderMalformed",
-            "set AWS_REGION=eu-south-2",
-        ),
-        ("HeadObject", 301, "", "set AWS_REGION to the region"),
-        ("PutObject", 501, "NotImplemented", "use another one"),
-        ("PutObject", 400, "InvalidArgument", "refused: data/"),
-        ("PutObject", 503, "SlowDown", "unavailable: data/"),
-        ("UploadPart", 503, "SlowDown", "unavailable: data/"),
-        ("PutObject", 400, "RequestTimeout", "unavailable: data/"),
-        ("GetObject", 500, "InternalError", "unavailable: data/"),
-        ("HeadObject", 503, "", "unavailable: data/"),
-        (
-            "ListObjectsV2",
-            429,
-            "TooManyRequests",
-            "unavailable: s3://bucket/some/prefix/",
-        ),
-    ] {
-        let outcome = outcome(operation, status, code).await;
-        assert!(
-            outcome.contains(expected),
-            "{operation}, {status}, {code}: {outcome}"
-        );
+    for row in ANSWERS.lines() {
+        let (asked, expected) = row.split_once(" => ").unwrap();
+        let mut words = asked.split_whitespace();
+        let mut word = || words.next().unwrap();
+        let (operation, status, code) = (word(), word(), word());
+        let code = if code == "-" { "" } else { code };
+        let outcome = outcome(operation, status.parse().unwrap(), code).await;
+        assert!(outcome.contains(expected), "{row}: {outcome}");
     }
 }
 

@@ -1,0 +1,514 @@
+//! A world by seed: its settings, its faults by chance, its schedule, its workers.
+
+use std::collections::BTreeMap;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use insights_archive::export::{Event, Export, Week};
+use insights_archive::queue::Line;
+use insights_archive::stages::enqueue::{self, Request, Scope, Wish};
+use insights_archive::stages::message::Message;
+use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::edge::{Edge, World};
+use crate::fault::Fault;
+use crate::rng::Rng;
+use crate::sqs::MOST_RECEIVES;
+use crate::world::{Bounds, Fate, State};
+
+/// The functions' own limits, as in the template.
+const POLL_LIMIT: Duration = Duration::from_secs(30);
+const COPY_LIMIT: Duration = Duration::from_secs(300);
+/// Six times as much.
+const POLL_VISIBILITY: Duration = Duration::from_secs(180);
+const COPY_VISIBILITY: Duration = Duration::from_secs(1_800);
+const DAY: Duration = Duration::from_secs(86_400);
+const HOUR: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Which faults a run may have.
+#[derive(Debug, Clone, Copy)]
+pub enum Faults {
+    None,
+    /// This one alone, often.
+    Only(Fault),
+    /// Any of them: the seed decides which, and how often each.
+    Any,
+}
+
+/// How a run ended.
+pub struct Ended {
+    pub violation: Option<String>,
+    pub history: String,
+    pub digest: u64,
+    pub faults: BTreeMap<Fault, u64>,
+    pub effects: u64,
+    /// The longest time from the end of all faults to the last week archived.
+    pub healed_after: Duration,
+    pub manifests: usize,
+    pub replaced: usize,
+    pub looks: u64,
+    pub dead: usize,
+    pub most_in_flight: u32,
+}
+
+/// Runs the world of a seed until everything due is archived.
+pub fn run(seed: u64, faults: Faults, log: bool) -> Ended {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async { Run::new(seed, faults, log).drive().await })
+}
+
+/// What a worker did.
+enum Done {
+    Message {
+        id: u64,
+        worker: usize,
+        line: Line,
+        ended: Option<Result<Outcome, StageError>>,
+    },
+    Tick,
+}
+
+type Working = Pin<Box<dyn Future<Output = Done>>>;
+
+struct Run {
+    world: World,
+    scope: Scope,
+    rules: Arc<Rules>,
+    budget: Budget,
+    /// How far each worker's clock is ahead, in milliseconds.
+    skews: Vec<i64>,
+    idle: Vec<usize>,
+    working: FuturesUnordered<Working>,
+    calm_at: Duration,
+    /// Ticks to come: when, and the time that each was planned for.
+    ticks: BTreeMap<(Duration, u64), Request>,
+    planned: u64,
+    next_day: Duration,
+    fair: bool,
+}
+
+impl Run {
+    fn new(seed: u64, faults: Faults, log: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let calm_at = match faults {
+            Faults::None => Duration::ZERO,
+            _ => Duration::from_secs(rng.between(30 * 60, 36 * 3_600)),
+        };
+        let mut rates = vec![0; Fault::EVERY.len()];
+        let mut outages = Vec::new();
+        let mut allow = |fault: Fault, rate: u32, rng: &mut Rng| match fault {
+            Fault::ArchiveOutage | Fault::QueueOutage | Fault::HostOutage => {
+                let from = Duration::from_secs(rng.below(calm_at.as_secs()));
+                let to = from + Duration::from_secs(rng.between(60, 3 * 3_600));
+                outages.push((from, to.min(calm_at), fault));
+            }
+            _ => rates[fault as usize] = rate,
+        };
+        match faults {
+            Faults::None => {}
+            Faults::Only(fault) => {
+                let often = if fault.of_a_job() { 6_000 } else { 1_500 };
+                allow(fault, often, &mut rng);
+            }
+            Faults::Any => {
+                for fault in Fault::EVERY.iter().copied() {
+                    if rng.chance(4_000) {
+                        let rate = if fault.of_a_job() {
+                            rng.pick(&[200, 1_000, 3_000])
+                        } else {
+                            rng.pick(&[5, 50, 200, 800])
+                        };
+                        allow(fault, rate, &mut rng);
+                    }
+                }
+            }
+        }
+        let skewed = rng.chance(5_000);
+        let workers = usize::try_from(rng.between(1, 4)).unwrap_or(1);
+        let skew = if skewed && !matches!(faults, Faults::None) {
+            rng.pick(&[2_000, 60_000, 600_000])
+        } else {
+            0
+        };
+        let skews: Vec<_> = (0..workers)
+            .map(|_| i64::try_from(rng.below(2 * skew + 1)).unwrap_or(0) - skew as i64)
+            .collect();
+        let rules = Rules {
+            stall: rng.pick(&[20, 120]) * MINUTE,
+            deadline: rng.pick(&[4, 24]) * HOUR,
+            poll_limit: POLL_LIMIT,
+            lease: Lease::Delivery {
+                poll: POLL_VISIBILITY,
+                copy: COPY_VISIBILITY,
+            },
+        };
+        let slice = usize::try_from(rng.between(1, 3)).unwrap_or(1);
+        let parts = usize::try_from(rng.between(1, 4)).unwrap_or(1);
+        let part_bytes = usize::try_from(rng.between(30, 200)).unwrap_or(30);
+        let bytes = parts * insights_archive::archive::PART_BYTES;
+        let at_once = usize::try_from(rng.between(1, 3)).unwrap_or(1);
+        let budget = Budget::new(bytes, at_once).in_miniature(part_bytes, slice);
+        let weeks = rng.pick(&[1, 1, 1, 2, 3]);
+        let events = rng.pick(&[&[Event::All][..], &[Event::All, Event::ThumbsUp]]);
+        let fair = rng.chance(5_000);
+        let bounds = Bounds {
+            deadline: rules.deadline,
+            lease: COPY_VISIBILITY,
+            skew: Duration::from_millis(2 * skew),
+            in_flight: 100,
+        };
+        let lookback_weeks = rng.pick(&[0, 0, 1, 2]);
+        let fate = Fate::Rates { rates, outages };
+        let state = State::new(rng, fate, bounds, log);
+        let today = Week::of(state.now());
+        let scope = Scope {
+            apps: vec!["st-1".parse().expect("an AppID")],
+            events: events.to_vec(),
+            since: Some(today.back(weeks).monday()),
+            catch_up_weeks: 4,
+            lookback_weeks,
+            settle: HOUR,
+            apart: MINUTE,
+        };
+        Self {
+            world: Arc::new(Mutex::new(state)),
+            scope,
+            rules: Arc::new(rules),
+            budget,
+            idle: (0..skews.len()).collect(),
+            skews,
+            working: FuturesUnordered::new(),
+            calm_at,
+            ticks: BTreeMap::new(),
+            planned: 0,
+            next_day: HOUR,
+            fair,
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.world.lock().expect("nothing panics while it holds it")
+    }
+
+    fn edge(&self, name: String, worker: usize) -> Edge {
+        let skew = self.skews[worker];
+        Edge::new(&self.world, name, skew, &self.rules, &self.budget)
+    }
+
+    async fn drive(mut self) -> Ended {
+        let mut calm = false;
+        // A give-up is left in peace for 28 days at most; then a tick comes within one.
+        let longest = self.calm_at + 40 * DAY;
+        loop {
+            let now = self.state().elapsed();
+            if self.state().violation.is_some() {
+                break;
+            }
+            if !calm && now >= self.calm_at {
+                calm = true;
+                self.skews.fill(0);
+                let mut state = self.state();
+                state.calm();
+                state.note("fate", || "nothing goes wrong from now on".to_owned());
+            }
+            self.plan(now);
+            self.deliver(now);
+            if calm && self.working.is_empty() && self.state().sqs.entries.is_empty() {
+                if self.is_complete().await {
+                    break;
+                }
+                if now > longest {
+                    self.state()
+                        .broken("not everything is archived 40 days later".to_owned());
+                    break;
+                }
+            }
+            self.wait(now, calm).await;
+        }
+        self.end()
+    }
+
+    /// Puts ticks and wishes on the calendar.
+    fn plan(&mut self, now: Duration) {
+        while self.next_day <= now + DAY {
+            let at = self.next_day;
+            self.next_day += DAY;
+            let world = Arc::clone(&self.world);
+            let mut state = world.lock().expect("nothing panics while it holds it");
+            let time = state.time(at);
+            let mut whens = vec![at];
+            if state.fault(&[Fault::TickTwice]).is_some() {
+                whens.push(at + Duration::from_secs(state.rng.below(120)));
+            }
+            if state.fault(&[Fault::TickMissed]).is_some() {
+                whens.pop();
+            }
+            for when in whens {
+                let late = match state.fault(&[Fault::TickLate]) {
+                    Some(_) => Duration::from_secs(state.rng.below(20 * 3_600)),
+                    None => Duration::ZERO,
+                };
+                self.planned += 1;
+                self.ticks
+                    .insert((when + late, self.planned), Request::Tick(time));
+            }
+            for _ in 0..6 {
+                if state.fault(&[Fault::Wish]).is_some() {
+                    let when = at + Duration::from_secs(state.rng.below(86_400));
+                    let wish = Wish {
+                        since: self.scope.since.expect("set above"),
+                        until: None,
+                        apps: None,
+                        events: None,
+                        replace: state.rng.chance(5_000),
+                        dry_run: state.rng.chance(1_000),
+                    };
+                    self.planned += 1;
+                    self.ticks
+                        .insert((when, self.planned), Request::Explicit(wish));
+                }
+            }
+        }
+        while let Some(due) = self.ticks.first_entry().filter(|due| due.key().0 <= now) {
+            let ((_, number), request) = due.remove_entry();
+            let worker = usize::try_from(number).unwrap_or(0) % self.skews.len();
+            let edge = self.edge(format!("tick{number}"), worker);
+            let scope = self.scope.clone();
+            self.working.push(Box::pin(async move {
+                // An asynchronous invocation is tried again twice.
+                for again in 0..3 {
+                    let edge = Edge::clone_alive(&edge);
+                    edge.state().note(&edge.name, || format!("{request:?}"));
+                    let run = enqueue::run(&edge, &scope, &request);
+                    if let Some(Ok(summary)) = edge.live(COPY_LIMIT, run).await {
+                        edge.state()
+                            .note(&edge.name, || format!("{:?}", summary.exports));
+                        break;
+                    }
+                    sleep(MINUTE * (again + 1)).await;
+                }
+                Done::Tick
+            }));
+        }
+    }
+
+    /// Gives messages that are visible to workers that are idle.
+    fn deliver(&mut self, now: Duration) {
+        loop {
+            let world = Arc::clone(&self.world);
+            let mut state = world.lock().expect("nothing panics while it holds it");
+            state.changed = false;
+            let visible = state.sqs.visible(now);
+            if visible.is_empty() || self.idle.is_empty() {
+                return;
+            }
+            let id = if self.fair {
+                visible[0]
+            } else {
+                state.rng.pick(&visible)
+            };
+            let twice = state.fault(&[Fault::Duplicate]).is_some();
+            let soon = Duration::from_millis(state.rng.below(5_000));
+            let entry = state.sqs.entries.get_mut(&id).expect("visible");
+            if entry.receives >= MOST_RECEIVES {
+                state.gone(id, Some("received too often"));
+                continue;
+            }
+            entry.receives += 1;
+            let line = entry.line;
+            let (visibility, limit) = match line {
+                Line::Poll => (POLL_VISIBILITY, POLL_LIMIT),
+                Line::Copy => (COPY_VISIBILITY, COPY_LIMIT),
+            };
+            entry.visible = now + if twice { soon } else { visibility };
+            let (body, receives) = (entry.body.clone(), entry.receives);
+            let message = match Message::from_json(&body) {
+                Ok(message) => message,
+                Err(error) => {
+                    state.gone(id, Some(&format!("unreadable: {error}")));
+                    continue;
+                }
+            };
+            let worker = self.idle.remove(state.rng.index(self.idle.len()));
+            let name = format!("w{worker}");
+            state.note(&name, || {
+                let chain = &message.chain.as_str()[..6];
+                let (hop, attempt) = (message.hop, message.attempt);
+                format!("receives {id}, time {receives}: chain {chain} hop {hop} attempt {attempt}")
+            });
+            drop(state);
+            let mut edge = self.edge(name, worker);
+            edge.message = Some(message);
+            self.working.push(Box::pin(async move {
+                let message = edge.message.clone().expect("set above");
+                let end = match line {
+                    Line::Poll => None,
+                    Line::Copy => Some(Instant::now() + limit),
+                };
+                let ended = edge.live(limit, handle(&edge, &message, end)).await;
+                Done::Message {
+                    id,
+                    worker,
+                    line,
+                    ended,
+                }
+            }));
+        }
+    }
+
+    /// Until a worker is done, or something else may be.
+    async fn wait(&mut self, now: Duration, calm: bool) {
+        let next = {
+            let state = self.state();
+            let visible = state.sqs.next_visible().filter(|_| !self.idle.is_empty());
+            let tick = self.ticks.keys().next().map(|(at, _)| *at);
+            let calm_at = (!calm).then_some(self.calm_at);
+            [
+                visible,
+                tick,
+                calm_at,
+                Some(self.next_day.saturating_sub(DAY)),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + DAY)
+        };
+        let mut timer = pin!(sleep_until(Instant::now() + next.saturating_sub(now)));
+        let world = Arc::clone(&self.world);
+        let working = &mut self.working;
+        let done = std::future::poll_fn(|cx| {
+            if let Poll::Ready(Some(done)) = working.poll_next_unpin(cx) {
+                return Poll::Ready(Some(done));
+            }
+            let changed = world
+                .lock()
+                .expect("nothing panics while it holds it")
+                .changed;
+            if changed || timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        });
+        let done = done.await;
+        if let Some(Done::Message {
+            id,
+            worker,
+            line,
+            ended,
+        }) = done
+        {
+            self.idle.push(worker);
+            let mut state = self.state();
+            let now = state.elapsed();
+            state.note(&format!("w{worker}"), || format!("ends {id}: {ended:?}"));
+            match ended {
+                Some(Ok(_)) => {
+                    if state.fault(&[Fault::DeleteLost]).is_none() {
+                        state.gone(id, None);
+                    }
+                }
+                // It comes again when its time is over.
+                Some(Err(_)) | None => {
+                    let visibility = match line {
+                        Line::Poll => POLL_VISIBILITY,
+                        Line::Copy => COPY_VISIBILITY,
+                    };
+                    if let Some(entry) = state.sqs.entries.get_mut(&id) {
+                        entry.visible = entry.visible.max(now).min(now + visibility);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether everything that was due when the faults stopped is archived, and nothing is to be
+    /// replaced any more.
+    async fn is_complete(&mut self) -> bool {
+        let mut edge = self.edge("judge".to_owned(), 0);
+        edge.skew = 0;
+        let now = self.state().now();
+        let summary = enqueue::run(
+            &edge,
+            &Scope {
+                ..self.scope.clone()
+            },
+            &Request::Explicit(Wish {
+                since: self.scope.since.expect("set above"),
+                until: None,
+                apps: None,
+                events: None,
+                replace: false,
+                dry_run: true,
+            }),
+        )
+        .await;
+        let Ok(summary) = summary else { return false };
+        let end = Week::of(self.state().time(self.calm_at).before(HOUR));
+        let due = |export: &Export| export.week < end;
+        let missing = summary.sent.iter().any(|message| due(&message.export));
+        if missing {
+            return false;
+        }
+        // Late feedback: what was committed before its last week's end had settled is replaced.
+        let settled = Week::of(now.before(HOUR));
+        let state = self.state();
+        let mut weeks = self.scope.events.iter().flat_map(|event| {
+            let first = Week::containing(self.scope.since.expect("set above"));
+            first.until(end).map(|week| Export {
+                app: self.scope.apps[0].clone(),
+                event: *event,
+                week,
+            })
+        });
+        weeks.all(|export| {
+            let watch = &state.watches[&export];
+            let (current, _) = watch.manifests.last().expect("archived");
+            let looked_back = settled.back(self.scope.lookback_weeks) <= export.week;
+            !looked_back || current.committed_at >= settled.start().after(HOUR)
+        })
+    }
+
+    fn end(self) -> Ended {
+        let mut state = self.state();
+        let exports: Vec<_> = state.watches.keys().cloned().collect();
+        let mut healed_after = Duration::ZERO;
+        let (mut manifests, mut replaced, mut most_in_flight) = (0, 0, 0);
+        for export in exports {
+            if state.violation.is_none()
+                && let Err(law) = state.check_manifest(&export)
+            {
+                state.broken(format!("in the end, {export}: {law}"));
+            }
+            let watch = &state.watches[&export];
+            most_in_flight = most_in_flight.max(watch.most_in_flight);
+            manifests += watch.manifests.len().min(1);
+            replaced += watch.manifests.len().saturating_sub(1);
+            if let Some(at) = watch.archived_at {
+                healed_after = healed_after.max(at.saturating_sub(self.calm_at));
+            }
+        }
+        Ended {
+            violation: state.violation.clone(),
+            history: state.history(),
+            digest: state.digest,
+            faults: state.faults.clone(),
+            effects: state.effects,
+            healed_after,
+            manifests,
+            replaced,
+            looks: state.host.looks,
+            dead: state.sqs.dead.len(),
+            most_in_flight,
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The queues in memory, as SQS has them: at least once, in any order, visibility time-outs, a
+//! dead-letter queue after five receives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use insights_archive::export::Export;
+use insights_archive::queue::Line;
+use insights_archive::stages::message::Message;
+
+/// After so many receives without a deletion a message goes to the dead-letter queue.
+pub const MOST_RECEIVES: u32 = 5;
+
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub body: String,
+    pub line: Line,
+    pub export: Export,
+    /// Since the world began.
+    pub visible: Duration,
+    pub receives: u32,
+}
+
+#[derive(Debug, Default)]
+pub struct Sqs {
+    pub entries: BTreeMap<u64, Entry>,
+    pub dead: Vec<(Export, String)>,
+    sent: u64,
+}
+
+impl Sqs {
+    pub fn send(&mut self, message: &Message, visible: Duration) -> u64 {
+        self.sent += 1;
+        let entry = Entry {
+            body: message.to_json(),
+            line: Line::of(message),
+            export: message.export.clone(),
+            visible,
+            receives: 0,
+        };
+        self.entries.insert(self.sent, entry);
+        self.sent
+    }
+
+    pub fn visible(&self, now: Duration) -> Vec<u64> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.visible <= now)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub fn next_visible(&self) -> Option<Duration> {
+        self.entries.values().map(|entry| entry.visible).min()
+    }
+
+    /// How many messages an export has in flight.
+    pub fn in_flight(&self, export: &Export) -> usize {
+        self.entries
+            .values()
+            .filter(|entry| entry.export == *export)
+            .count()
+    }
+}

@@ -1,0 +1,106 @@
+//! The archive in memory: create-only, replace-if-unchanged, uploads visible when finished.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use insights_archive::archive::{About, Created, ETag, Head, Key, Listed, Replaced, Stored};
+
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub bytes: Bytes,
+    pub metadata: Vec<(String, String)>,
+    pub crc64nvme: String,
+    pub etag: ETag,
+}
+
+#[derive(Debug, Default)]
+pub struct Store {
+    pub objects: BTreeMap<String, Object>,
+    written: u64,
+}
+
+/// CRC-64/NVME in base64 of the big-endian bytes, made here independently of the crate's own.
+pub fn crc(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(crc_fast::crc64_nvme(bytes).to_be_bytes())
+}
+
+impl Store {
+    pub fn list(&self, prefix: &str) -> Vec<Listed> {
+        self.objects
+            .range(prefix.to_owned()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, object)| Listed {
+                key: key.clone(),
+                bytes: object.bytes.len() as u64,
+            })
+            .collect()
+    }
+
+    pub fn get(&self, key: &Key) -> Option<Stored> {
+        self.objects.get(key.as_str()).map(|object| Stored {
+            bytes: object.bytes.clone(),
+            etag: object.etag.clone(),
+        })
+    }
+
+    pub fn head(&self, key: &Key) -> Option<Head> {
+        self.objects.get(key.as_str()).map(|object| Head {
+            bytes: object.bytes.len() as u64,
+            metadata: object.metadata.clone(),
+            crc64nvme: Some(object.crc64nvme.clone()),
+        })
+    }
+
+    fn put(&mut self, key: &str, bytes: Bytes, about: &About) -> ETag {
+        self.written += 1;
+        let etag: ETag = format!("e{}", self.written).parse().expect("an ETag");
+        let mut metadata: Vec<_> = about
+            .metadata
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        metadata.sort();
+        let object = Object {
+            crc64nvme: crc(&bytes),
+            bytes,
+            metadata,
+            etag: etag.clone(),
+        };
+        self.objects.insert(key.to_owned(), object);
+        etag
+    }
+
+    /// `None`: the bytes do not have the checksum that they should.
+    pub fn create(&mut self, key: &Key, bytes: Bytes, about: &About) -> Option<Created> {
+        if about
+            .crc64nvme
+            .is_some_and(|stated| stated.to_string() != crc(&bytes))
+        {
+            return None;
+        }
+        Some(if self.objects.contains_key(key.as_str()) {
+            Created::Exists
+        } else {
+            Created::Written(self.put(key.as_str(), bytes, about))
+        })
+    }
+
+    pub fn replace(&mut self, key: &Key, bytes: Bytes, base: &ETag) -> Replaced {
+        match self.objects.get(key.as_str()) {
+            Some(object) if object.etag == *base => {
+                Replaced::Written(self.put(key.as_str(), bytes, &About::default()))
+            }
+            _ => Replaced::Changed,
+        }
+    }
+
+    /// What no code of the crate can do: a lifecycle rule, a person.
+    pub fn vandalise(&mut self, key: &Key, bytes: Option<&'static [u8]>) {
+        if self.objects.remove(key.as_str()).is_some()
+            && let Some(bytes) = bytes
+        {
+            self.put(key.as_str(), Bytes::from_static(bytes), &About::default());
+        }
+    }
+}

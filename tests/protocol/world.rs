@@ -1,0 +1,568 @@
+//! Everything that a run of the simulation is: the clock, the archive, the queues, the host, what goes
+//! wrong, and the laws that are checked all along.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use insights_archive::archive::key::Place;
+use insights_archive::archive::manifest::{self, Manifest};
+use insights_archive::archive::{ETag, Key};
+use insights_archive::export::{Export, Time};
+use insights_archive::stages::claim::Claim;
+use insights_archive::stages::message::{ChainId, MOST_HOPS, Message};
+use sha2_hex::sha256;
+use tokio::time::Instant;
+
+use crate::fault::Fault;
+use crate::host::{CANARY, Host};
+use crate::rng::Rng;
+use crate::sqs::Sqs;
+use crate::store::{Store, crc};
+
+/// SHA-256 by the provider that the crate uses; what is compared is what was stored.
+mod sha2_hex {
+    pub fn sha256(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        digest.as_ref().iter().fold(String::new(), |mut text, b| {
+            let _ = write!(text, "{b:02x}");
+            text
+        })
+    }
+}
+
+/// Who decides what goes wrong.
+pub enum Fate {
+    /// Chance, by rates per 10,000 and by windows in which something is away.
+    Rates {
+        rates: Vec<u32>,
+        outages: Vec<(Duration, Duration, Fault)>,
+    },
+    /// A path through a tree of choices.
+    Path(crate::scope::Path),
+}
+
+/// What is known of a chain from outside.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Requests that may have started a job.
+    pub starts: u32,
+    pub first_start: Option<Duration>,
+    /// How often its claim was taken away, by a fault or by another chain.
+    pub disturbed: u32,
+    pub export: Option<Export>,
+}
+
+/// What is expected of an export.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Messages that are not deleted and not in the dead-letter queue.
+    in_flight: u32,
+    pub most_in_flight: u32,
+    /// What the messages of this bout are to replace.
+    bases: BTreeSet<Option<ETag>>,
+    /// Dead letters in this bout.
+    dead: u32,
+    /// Every manifest that ever stood, oldest first.
+    pub manifests: Vec<(Manifest, String)>,
+    pub archived_at: Option<Duration>,
+}
+
+/// The bounds that hold for a run, by its rules.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    pub deadline: Duration,
+    pub lease: Duration,
+    pub skew: Duration,
+    pub in_flight: u32,
+}
+
+pub struct State {
+    began: Instant,
+    base: Time,
+    pub rng: Rng,
+    pub fate: Fate,
+    pub bounds: Bounds,
+    pub store: Store,
+    pub sqs: Sqs,
+    pub host: Host,
+    pub chains: BTreeMap<ChainId, Chain>,
+    pub watches: BTreeMap<Export, Watch>,
+    pub faults: BTreeMap<Fault, u64>,
+    pub effects: u64,
+    /// Something may be ready to be delivered.
+    pub changed: bool,
+    pub violation: Option<String>,
+    pub log: Option<Vec<String>>,
+    /// Mixes everything that happens: two runs of one seed must agree on it.
+    pub digest: u64,
+    /// How many files a job has, where that is fixed.
+    pub files: Option<usize>,
+}
+
+impl State {
+    pub fn new(rng: Rng, fate: Fate, bounds: Bounds, log: bool) -> Self {
+        Self {
+            began: Instant::now(),
+            base: "2025-01-28T05:00:00.000Z".parse().expect("a time"),
+            rng,
+            fate,
+            bounds,
+            store: Store::default(),
+            sqs: Sqs::default(),
+            host: Host::default(),
+            chains: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            effects: 0,
+            changed: false,
+            violation: None,
+            log: log.then(Vec::new),
+            digest: 0,
+            files: None,
+        }
+    }
+
+    /// Since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub fn now(&self) -> Time {
+        self.base.after(self.elapsed())
+    }
+
+    pub fn time(&self, at: Duration) -> Time {
+        self.base.after(at)
+    }
+
+    /// Takes note of what happens; the words are made only where somebody reads them.
+    pub fn note(&mut self, who: &str, what: impl FnOnce() -> String) {
+        let now = self.elapsed();
+        let mix = now.as_millis() as u64 ^ (who.len() as u64) << 48;
+        self.digest = (self.digest ^ mix)
+            .wrapping_mul(0x0100_0000_01b3)
+            .rotate_left(23);
+        if let Some(log) = &mut self.log {
+            let s = now.as_secs();
+            let (d, h, m) = (s / 86_400, s / 3_600 % 24, s / 60 % 60);
+            let (s, ms) = (s % 60, now.subsec_millis());
+            log.push(format!(
+                "{d}d {h:02}:{m:02}:{s:02}.{ms:03} {who:<5} {}",
+                what()
+            ));
+        }
+    }
+
+    /// A law is broken; the first one counts.
+    pub fn broken(&mut self, law: String) {
+        self.note("LAW", || law.clone());
+        self.violation.get_or_insert(law);
+    }
+
+    /// Decides which of these goes wrong now, if any.
+    pub fn fault(&mut self, among: &[Fault]) -> Option<Fault> {
+        let now = self.elapsed();
+        let found = match &mut self.fate {
+            Fate::Rates { rates, outages } => {
+                let away = outages
+                    .iter()
+                    .filter(|(from, to, _)| (*from..*to).contains(&now))
+                    .map(|(_, _, what)| *what)
+                    .find_map(|what| {
+                        let fault = match what {
+                            Fault::ArchiveOutage => Fault::Unavailable,
+                            Fault::QueueOutage => Fault::QueueDown,
+                            Fault::HostOutage => Fault::Unclear,
+                            other => other,
+                        };
+                        let fault = if what == Fault::HostOutage && among.contains(&Fault::Broken) {
+                            Fault::Broken
+                        } else {
+                            fault
+                        };
+                        among.contains(&fault).then_some((what, fault))
+                    });
+                match away {
+                    Some((what, fault)) => {
+                        *self.faults.entry(what).or_default() += 1;
+                        return Some(fault);
+                    }
+                    None => among
+                        .iter()
+                        .copied()
+                        .find(|fault| self.rng.chance(rates[*fault as usize])),
+                }
+            }
+            Fate::Path(path) => path.fault(among),
+        };
+        if let Some(fault) = found {
+            *self.faults.entry(fault).or_default() += 1;
+        }
+        found
+    }
+
+    /// Nothing goes wrong from now on.
+    pub fn calm(&mut self) {
+        if let Fate::Rates { rates, outages } = &mut self.fate {
+            rates.fill(0);
+            outages.clear();
+        }
+    }
+
+    // What the laws say, at each kind of event.
+
+    /// A message has gone out.
+    pub fn sent(&mut self, message: &Message, delay: Duration, late: Duration) {
+        let now = self.elapsed();
+        if delay > insights_archive::queue::LONGEST_DELAY {
+            self.broken(format!("a message is delayed by {delay:?}"));
+        }
+        let body = message.to_json();
+        if body.contains(CANARY) || body.contains("https://") {
+            self.broken(format!("a message holds a link: {body}"));
+        }
+        match Message::from_json(&body) {
+            Ok(read) if read == *message => {}
+            Ok(_) => self.broken(format!("a message is read back as another: {body}")),
+            Err(error) => self.broken(format!("a message cannot be read: {error}: {body}")),
+        }
+        if message.hop > MOST_HOPS {
+            self.broken(format!("a message has hop {}", message.hop));
+        }
+        let slack = Duration::from_secs(3 * 3_600) + self.bounds.skew;
+        if let Some(first) = self.chains.get(&message.chain).and_then(|c| c.first_start)
+            && now > first + self.bounds.deadline + slack
+        {
+            let chain = &message.chain;
+            self.broken(format!(
+                "chain {chain} sends messages after its deadline: first start {first:?}"
+            ));
+        }
+        let watch = self.watches.entry(message.export.clone()).or_default();
+        if watch.in_flight == 0 {
+            watch.bases.clear();
+            watch.dead = 0;
+        }
+        watch.in_flight += 1;
+        watch.most_in_flight = watch.most_in_flight.max(watch.in_flight);
+        watch.bases.insert(message.base.clone());
+        let in_flight = watch.in_flight;
+        let chain = self.chains.entry(message.chain.clone()).or_default();
+        chain.export.get_or_insert_with(|| message.export.clone());
+        if in_flight > self.bounds.in_flight {
+            let export = &message.export;
+            self.broken(format!("{export} has {in_flight} messages in flight"));
+        }
+        let id = self.sqs.send(message, now + delay + late);
+        self.changed = true;
+        self.note("queue", || {
+            format!("message {id} is due in {delay:?} + {late:?}: {body}")
+        });
+    }
+
+    /// A message is gone: deleted, or to the dead-letter queue with a reason.
+    pub fn gone(&mut self, id: u64, dead: Option<&str>) {
+        let Some(entry) = self.sqs.entries.remove(&id) else {
+            return;
+        };
+        if let Some(reason) = dead {
+            self.bury(&entry.export, reason.to_owned());
+        }
+        let watch = self.watches.entry(entry.export.clone()).or_default();
+        watch.in_flight -= 1;
+        if watch.in_flight > 0 || watch.dead > 0 {
+            return;
+        }
+        // Nobody is at work any more, and nothing is in a place where it is found.
+        let etag = self.manifest_etag(&entry.export);
+        let bases = &self.watches[&entry.export].bases;
+        let unmet = bases.iter().find(|base| match base {
+            None => etag.is_none(),
+            Some(_) => etag == **base,
+        });
+        if let Some(base) = unmet {
+            let (export, base) = (&entry.export, base.clone());
+            self.broken(format!(
+                "the last message of {export} is gone, it is not archived (base {base:?}), and no \
+                 dead letter tells of it"
+            ));
+        }
+    }
+
+    pub fn bury(&mut self, export: &Export, reason: String) {
+        if reason.contains(CANARY) {
+            self.broken(format!("a reason holds a link: {reason}"));
+        }
+        self.watches.entry(export.clone()).or_default().dead += 1;
+        self.note("queue", || {
+            format!("{export} goes to the dead letters: {reason}")
+        });
+        self.sqs.dead.push((export.clone(), reason));
+    }
+
+    fn manifest_etag(&self, export: &Export) -> Option<ETag> {
+        self.store
+            .get(&Key::manifest(export))
+            .map(|stored| stored.etag)
+    }
+
+    pub fn claim(&self, export: &Export) -> Option<Claim> {
+        let stored = self.store.get(&Key::claim(export))?;
+        serde_json::from_slice(&stored.bytes).ok()
+    }
+
+    /// A job is about to be started for a message's chain.
+    pub fn starting(&mut self, message: &Message) {
+        let now = self.elapsed();
+        let claim = self.claim(&message.export);
+        let chain = &message.chain;
+        let mine = claim.as_ref().is_some_and(|claim| claim.chain == *chain);
+        let disturbed = self.chains.get(chain).map_or(0, |chain| chain.disturbed);
+        if !mine && disturbed == 0 {
+            let claim = claim.map(|claim| (claim.chain, claim.until.to_string()));
+            self.broken(format!(
+                "chain {chain} starts a job while the claim is {claim:?}"
+            ));
+        }
+        let known = self.chains.entry(message.chain.clone()).or_default();
+        known.first_start.get_or_insert(now);
+        known.starts += 1;
+        let starts = known.starts;
+        if starts > insights_archive::stages::message::MOST_ATTEMPTS * (1 + disturbed) {
+            let chain = &message.chain;
+            self.broken(format!("chain {chain} starts its job number {starts}"));
+        }
+    }
+
+    /// A claim was written over, or made nonsense of: whose it was may not know.
+    pub fn disturb(&mut self, export: &Export, but: Option<&ChainId>) {
+        for (id, chain) in &mut self.chains {
+            if chain.export.as_ref() == Some(export) && but != Some(id) {
+                chain.disturbed += 1;
+            }
+        }
+    }
+
+    /// The start was refused, and everybody knows.
+    pub fn not_started(&mut self, message: &Message) {
+        if let Some(chain) = self.chains.get_mut(&message.chain) {
+            chain.starts -= 1;
+        }
+    }
+
+    /// An object was written.
+    pub fn written(&mut self, key: &Key, replaced: bool) {
+        let Ok(place) = key.as_str().parse::<Place>() else {
+            return self.broken(format!("{key} is not a key of the archive"));
+        };
+        let object = self.store.objects[key.as_str()].clone();
+        let text = String::from_utf8_lossy(&object.bytes);
+        if text.contains(CANARY)
+            || object
+                .metadata
+                .iter()
+                .any(|(_, value)| value.contains(CANARY))
+        {
+            self.broken(format!("{key} holds a link"));
+        }
+        if replaced && !matches!(place, Place::Manifest(_) | Place::Claim(_)) {
+            self.broken(format!("{key} was written over"));
+        }
+        match place {
+            Place::Manifest(export) => {
+                let kept = self.keep_manifest(&export, &object.bytes);
+                if let Err(law) = kept.and_then(|()| self.check_manifest(&export)) {
+                    self.broken(format!("{key}: {law}"));
+                }
+            }
+            Place::Claim(_) => {
+                let claim: Claim = match serde_json::from_slice(&object.bytes) {
+                    Ok(claim) => claim,
+                    Err(error) => return self.broken(format!("{key}: {error}")),
+                };
+                // A quarter of an hour is the longest that a host may ask for.
+                let longest = self
+                    .now()
+                    .after(self.bounds.lease + self.bounds.skew + Duration::from_secs(2 * 3_600));
+                if claim.until > longest {
+                    let until = claim.until;
+                    self.broken(format!("{key} is held until {until}"));
+                }
+            }
+            Place::Data(export, job, part) => {
+                if let Err(law) = self.check_data(&export, &job, part.number(), key) {
+                    self.broken(format!("{key}: {law}"));
+                }
+            }
+            Place::Receipt(..) | Place::Quarantine(..) => {}
+        }
+    }
+
+    fn check_data(
+        &self,
+        export: &Export,
+        job: &insights_archive::export::JobId,
+        _number: u32,
+        key: &Key,
+    ) -> Result<(), String> {
+        let object = &self.store.objects[key.as_str()];
+        let of = |name: &str| {
+            let found = object.metadata.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.as_str()).unwrap_or_default()
+        };
+        let records: Vec<serde::de::IgnoredAny> = serde_json::from_slice(&object.bytes)
+            .map_err(|error| format!("visible, and {error}"))?;
+        if of("record-count") != records.len().to_string() {
+            return Err(format!(
+                "holds {} records, says {}",
+                records.len(),
+                of("record-count")
+            ));
+        }
+        let job_model = self.host.jobs.get(job).ok_or("of no job")?;
+        if job_model.export != *export {
+            return Err("of another export's job".to_owned());
+        }
+        let file = job_model
+            .file(of("file-id"))
+            .ok_or("of no file of its job")?;
+        let served = self
+            .host
+            .served
+            .get(&(job.clone(), of("file-id").to_owned()));
+        let as_served = file.bytes == object.bytes
+            || served.is_some_and(|served| served.contains(&object.bytes));
+        if !as_served {
+            return Err("not what the host served for this file".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The list of predecessors, kept from outside.
+    fn keep_manifest(&mut self, export: &Export, bytes: &[u8]) -> Result<(), String> {
+        let manifest = match manifest::read(bytes, export) {
+            Ok(manifest::Read::Known(manifest)) => *manifest,
+            other => return Err(format!("cannot be read: {other:?}")),
+        };
+        let now = self.elapsed();
+        let watch = self.watches.entry(export.clone()).or_default();
+        let before: Vec<_> = watch
+            .manifests
+            .iter()
+            .map(|(old, sha256)| (old.job.clone(), old.committed_at, sha256.clone()))
+            .collect();
+        let listed: Vec<_> = manifest
+            .supersedes
+            .iter()
+            .map(|old| (old.job.clone(), old.committed_at, old.sha256.clone()))
+            .collect();
+        watch.manifests.push((manifest, sha256(bytes)));
+        watch.archived_at.get_or_insert(now);
+        if before == listed {
+            Ok(())
+        } else {
+            Err(format!(
+                "its predecessors are {before:?}; it lists {listed:?}"
+            ))
+        }
+    }
+
+    /// The current manifest of an export names what stands there, exact and verified.
+    pub fn check_manifest(&self, export: &Export) -> Result<(), String> {
+        let stored = self.store.get(&Key::manifest(export)).ok_or("is absent")?;
+        let manifest = match manifest::read(&stored.bytes, export) {
+            Ok(manifest::Read::Known(manifest)) => *manifest,
+            other => return Err(format!("cannot be read: {other:?}")),
+        };
+        let id = &manifest.job.id;
+        let job = self.host.jobs.get(id).ok_or(format!("{id} is no job"))?;
+        if job.export != *export {
+            return Err(format!("{id} is the job of {}", job.export));
+        }
+        let mut true_to_life = true;
+        for fragment in &manifest.fragments {
+            let key = &fragment.key;
+            let object = self
+                .store
+                .objects
+                .get(key)
+                .ok_or(format!("{key} is absent"))?;
+            let records: Vec<serde::de::IgnoredAny> =
+                serde_json::from_slice(&object.bytes).map_err(|error| format!("{key}: {error}"))?;
+            let of = |name: &str| {
+                let found = object.metadata.iter().find(|(key, _)| key == name);
+                found.map(|(_, value)| value.as_str()).unwrap_or_default()
+            };
+            let seen = (
+                object.bytes.len() as u64,
+                records.len() as u64,
+                sha256(&object.bytes),
+                crc(&object.bytes),
+                of("file-id"),
+                of("record-count").to_owned(),
+            );
+            let stated = (
+                fragment.bytes,
+                fragment.records,
+                fragment.sha256.clone(),
+                fragment.crc64nvme.clone(),
+                fragment.file_id.as_str(),
+                fragment.records.to_string(),
+            );
+            if seen != stated {
+                return Err(format!("{key} is {seen:?}, stated as {stated:?}"));
+            }
+            let file = job
+                .file(&fragment.file_id)
+                .ok_or(format!("{key}: {id} has no file {}", fragment.file_id))?;
+            if fragment.declared_records != file.declared {
+                return Err(format!("{key}: the vendor declared {:?}", file.declared));
+            }
+            true_to_life &= file.bytes == object.bytes
+                && file
+                    .declared
+                    .is_none_or(|declared| declared == fragment.records);
+        }
+        let mut ids: Vec<_> = manifest
+            .fragments
+            .iter()
+            .map(|fragment| fragment.file_id.clone())
+            .collect();
+        ids.sort();
+        if !job.listings.contains(&ids) {
+            return Err(format!("no answer of {id} ever named just {ids:?}"));
+        }
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(format!("{id}: a file is archived twice: {ids:?}"));
+        }
+        let silent = job.odd == Some(Fault::JobSilent)
+            && ids.is_empty()
+            && manifest.declared.files.is_none()
+            && manifest.declared.records.is_none();
+        if silent {
+            true_to_life = false;
+        } else if ids.len() != job.files.len() {
+            return Err(format!("{id} has {} files: {ids:?}", job.files.len()));
+        }
+        let sum = manifest.archived.records;
+        true_to_life &= silent || job.totals.records.is_none_or(|stated| stated == sum);
+        if manifest.verified != true_to_life {
+            return Err(format!(
+                "verified is {}, and it should be {true_to_life}: {:?}",
+                manifest.verified, manifest.discrepancies
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a person would want to see after a broken law.
+    pub fn history(&self) -> String {
+        let mut text = String::new();
+        for line in self.log.iter().flatten() {
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+}

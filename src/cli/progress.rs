@@ -82,7 +82,7 @@ impl Progress {
             return;
         };
         if self.screen.is_live() && level <= Level::INFO {
-            if let Some(words) = worth_a_line(report, &words) {
+            if let Some(words) = worth_a_line(report) {
                 self.screen.say(&format!("  {label}  {words}"));
             }
             tracing::debug!("{export}: {words}");
@@ -219,16 +219,16 @@ impl State {
                 return;
             }
             Report::HostTrouble(error) => {
-                item.trouble = Some(error.to_string());
+                item.trouble = Some(brief(&error.to_string()).to_owned());
                 return;
             }
             Report::Delayed { why, .. } => {
-                item.trouble = Some(why.clone());
+                item.trouble = Some(brief(why).to_owned());
                 return;
             }
             Report::Restarting { why } => {
                 item.phase = Phase::Waiting;
-                item.trouble = Some(format!("a new job is needed: {why}"));
+                item.trouble = Some(format!("new job soon: {}", brief(why)));
                 return;
             }
             Report::Quarantined { .. } | Report::Continued { .. } => return,
@@ -353,7 +353,7 @@ impl State {
 /// An export under way, in words and a bar.
 fn line(item: &Item) -> String {
     let mut text = match &item.phase {
-        Phase::Waiting => style().yellow().apply_to("waiting").to_string(),
+        Phase::Waiting => "waiting  ".to_owned(),
         Phase::Exporting { percent } => {
             let bar = bar(percent / 100.0, &style().blue());
             format!("exporting  {bar} {:3.0} %", percent.floor())
@@ -361,7 +361,8 @@ fn line(item: &Item) -> String {
         Phase::Copying { done, of } => {
             let bar = bar(f64::from(*done) / f64::from((*of).max(1)), &style().cyan());
             let mut text = format!("copying    {bar} {done} of {of}");
-            if item.rate >= 1.0 {
+            // What is left of an average where nothing moves is no rate.
+            if item.rate >= 1_000.0 {
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
@@ -420,6 +421,14 @@ fn short(app: &AppId) -> String {
     }
     // An AppID is ASCII.
     format!("{}…{}", &app[..6], &app[app.len() - (APP - 7)..])
+}
+
+/// Without the request that went wrong, where the words begin with one: a log has the whole.
+fn brief(why: &str) -> &str {
+    match why.split_once(": ") {
+        Some((request, why)) if request.contains(" /api/") => why,
+        _ => why,
+    }
 }
 
 fn style() -> Style {
@@ -503,7 +512,7 @@ fn words(report: &Report) -> Option<(Level, String)> {
 }
 
 /// What scrolls up on a terminal: how an export ended, and what needs an eye.
-fn worth_a_line(report: &Report, words: &str) -> Option<String> {
+fn worth_a_line(report: &Report) -> Option<String> {
     Some(match report {
         Report::Committed {
             files,
@@ -536,8 +545,13 @@ fn worth_a_line(report: &Report, words: &str) -> Option<String> {
         Report::GaveUp { reason } => {
             format!("{}  {reason}", style().red().apply_to("✘ given up"))
         }
-        Report::Restarting { .. } | Report::Quarantined { .. } => {
-            style().yellow().apply_to(format!("! {words}")).to_string()
+        Report::Restarting { why } => {
+            let words = format!("! new job   {}", brief(why));
+            style().yellow().apply_to(words).to_string()
+        }
+        Report::Quarantined { why, .. } => {
+            let words = format!("! put aside instead of a file: {why}");
+            style().yellow().apply_to(words).to_string()
         }
         _ => return None,
     })

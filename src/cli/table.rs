@@ -150,6 +150,7 @@ impl Table {
                 0 => format!(
                     "Nothing would be done: of {weeks}, {good} stand archived and verified."
                 ),
+                n if n == all => format!("{weeks} would be exported and archived."),
                 n => format!("{n} of {weeks} would be exported and archived."),
             };
         }
@@ -157,16 +158,16 @@ impl Table {
             let bad: Vec<_> = self
                 .rows()
                 .filter(|row| !matches!(row.verdict(), Verdict::Verified))
-                .map(|row| row.export.to_string())
+                .map(|Row { export, .. }| {
+                    format!("{} {} {}", export.app, export.event, export.week)
+                })
                 .collect();
             let more = match bad.len().saturating_sub(MOST_NAMED) {
                 0 => String::new(),
                 n => format!(" and {n} more"),
             };
             let named = bad[..bad.len().min(MOST_NAMED)].join(", ");
-            return format!(
-                "{good} of {weeks} stand archived and verified; these do not: {named}{more}."
-            );
+            return format!("Archived and verified: {good} of {weeks}. Not so: {named}{more}.");
         }
         let mut sum = Archived {
             files: 0,
@@ -183,7 +184,7 @@ impl Table {
         let (stand, before) = (
             if all == 1 { "stands" } else { "stand" },
             if self.rows().all(|row| row.end.is_none()) {
-                "Nothing to do: "
+                "Nothing to do. "
             } else {
                 ""
             },
@@ -245,11 +246,18 @@ impl Row {
     }
 
     fn verdict(&self) -> Verdict {
-        const STOPPED: &str = "the run was stopped before its end; run again to continue";
         let why = match &self.end {
             None | Some(End::Archived) => None,
             Some(End::Failed(why)) => Some(why.clone()),
-            Some(End::Interrupted) => Some(STOPPED.to_owned()),
+            Some(End::Interrupted) => {
+                return Verdict::Wrong(
+                    match self.found {
+                        Found::Nothing => "not yet: run again to continue",
+                        _ => "not replaced yet: run again to continue",
+                    },
+                    Vec::new(),
+                );
+            }
         };
         match (&self.found, why) {
             (Found::Nothing, _) if self.plan.is_some() => Verdict::Planned("would be archived"),

@@ -215,7 +215,10 @@ impl Counter {
             // The escapes that texts are full of are settled here, the others one by one.
             let rare = escaped & !(backslashes | quotes | lanes.equal(b'n'));
             let quotes = quotes & !escaped;
-            if (quotes | rare | !strings.inside) == 0 && strings.digits_due == 0 && !lanes.has_controls() {
+            if (quotes | rare | !strings.inside) == 0
+                && strings.digits_due == 0
+                && !lanes.has_controls()
+            {
                 continue; // All of it is inside of one string.
             }
             let inside = strings.pass(quotes);

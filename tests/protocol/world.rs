@@ -243,7 +243,11 @@ impl State {
         let watch = self.watches.entry(message.export.clone()).or_default();
         if watch.in_flight == 0 {
             watch.bases.clear();
-            watch.dead = 0;
+            // With clocks that differ, a chain may end for another that has gone to the dead letters:
+            // the letter that tells of it is older.
+            if self.bounds.skew.is_zero() {
+                watch.dead = 0;
+            }
         }
         watch.in_flight += 1;
         watch.most_in_flight = watch.most_in_flight.max(watch.in_flight);
@@ -458,6 +462,7 @@ impl State {
             .iter()
             .map(|old| (old.job.clone(), old.committed_at, old.sha256.clone()))
             .collect();
+        watch.dead = 0;
         watch.manifests.push((manifest, sha256(bytes)));
         watch.archived_at.get_or_insert(now);
         if before == listed {

@@ -168,3 +168,39 @@ fn a_seed_decides_everything() {
         assert_eq!(digests[0], digests[1], "seed {seed}");
     }
 }
+
+#[test]
+fn every_path_through_a_small_scope_holds() {
+    let bound = |name, otherwise| number(name).map_or(otherwise, |n| u32::try_from(n).expect(name));
+    let limits = scope::Limits {
+        faults: bound("SCOPE_FAULTS", 2),
+        preemptions: bound("SCOPE_PREEMPTIONS", 2),
+        together: bound("SCOPE_TOGETHER", 2),
+    };
+    if let Ok(text) = std::env::var("SCOPE") {
+        let name = text
+            .parse()
+            .unwrap_or_else(|error| panic!("SCOPE: {error}"));
+        let ended = scope::walk(&name, limits, true);
+        print!("{}", ended.history);
+        assert_eq!(ended.violation, None, "{name}");
+        return;
+    }
+    let explored = scope::explore(limits);
+    let paths: u64 = explored.paths.values().sum();
+    println!(
+        "{paths} paths, {} effects, with {limits:?}:",
+        explored.effects
+    );
+    for (kind, count) in &explored.paths {
+        println!("{count:>10}  {kind}");
+    }
+    for (fault, times) in &explored.faults {
+        println!("{times:>10}  {}", fault.words());
+    }
+    if let Some((name, law)) = explored.broken {
+        let name: scope::Name = name.parse().expect("as it was written");
+        let history = scope::walk(&name, limits, true).history;
+        panic!("{history}\n{law}\n(SCOPE='{name}' shows it again)");
+    }
+}

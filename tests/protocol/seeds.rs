@@ -21,14 +21,14 @@ use crate::sqs::MOST_RECEIVES;
 use crate::world::{Bounds, Fate, State};
 
 /// The functions' own limits, as in the template.
-const POLL_LIMIT: Duration = Duration::from_secs(30);
-const COPY_LIMIT: Duration = Duration::from_secs(300);
+pub const POLL_LIMIT: Duration = Duration::from_secs(30);
+pub const COPY_LIMIT: Duration = Duration::from_secs(300);
 /// Six times as much.
-const POLL_VISIBILITY: Duration = Duration::from_secs(180);
-const COPY_VISIBILITY: Duration = Duration::from_secs(1_800);
-const DAY: Duration = Duration::from_secs(86_400);
-const HOUR: Duration = Duration::from_secs(3_600);
-const MINUTE: Duration = Duration::from_secs(60);
+pub const POLL_VISIBILITY: Duration = Duration::from_secs(180);
+pub const COPY_VISIBILITY: Duration = Duration::from_secs(1_800);
+pub const DAY: Duration = Duration::from_secs(86_400);
+pub const HOUR: Duration = Duration::from_secs(3_600);
+pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// Which faults a run may have.
 #[derive(Debug, Clone, Copy)]

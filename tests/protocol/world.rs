@@ -349,13 +349,6 @@ impl State {
         }
     }
 
-    /// The start was refused, and everybody knows.
-    pub fn not_started(&mut self, message: &Message) {
-        if let Some(chain) = self.chains.get_mut(&message.chain) {
-            chain.starts -= 1;
-        }
-    }
-
     /// An object was written.
     pub fn written(&mut self, key: &Key, replaced: bool) {
         let Ok(place) = key.as_str().parse::<Place>() else {

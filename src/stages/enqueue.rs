@@ -287,9 +287,8 @@ fn apps(scope: &Scope, request: &Request) -> Vec<AppId> {
         }) => apps,
         _ => &scope.apps,
     };
-    BTreeSet::from_iter(wish.iter().cloned())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().cloned().collect();
+    distinct.into_iter().collect()
 }
 
 fn events(scope: &Scope, request: &Request) -> Vec<Event> {
@@ -300,9 +299,8 @@ fn events(scope: &Scope, request: &Request) -> Vec<Event> {
         }) => events,
         _ => &scope.events,
     };
-    BTreeSet::from_iter(wish.iter().copied())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().copied().collect();
+    distinct.into_iter().collect()
 }
 
 /// A deed that sends a message.
@@ -474,7 +472,7 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
 }
 
 /// Until when a failed export is left in peace.
-fn peace(until: Option<Time>, failures: u32) -> Option<Time> {
+pub fn peace(until: Option<Time>, failures: u32) -> Option<Time> {
     let days = 1u32
         .checked_shl(failures)
         .unwrap_or(u32::MAX)

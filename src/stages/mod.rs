@@ -26,6 +26,7 @@ use crate::archive::{Archive, ArchiveError, PART_BYTES};
 use crate::export::{Export, Invalid, JobId, Time};
 use crate::kore::{ApiError, Kore};
 use crate::queue::{DeadLetter, LONGEST_DELAY, Outgoing, Queue, QueueError};
+pub(crate) use commit::hex;
 use message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 
 /// The outside, as the stages see it.

@@ -352,8 +352,8 @@ fn puzzle(job: &Job) -> Option<Puzzle> {
     };
     let mut ids: Vec<_> = job.files.iter().map(|file| &file.id).collect();
     ids.sort_unstable();
-    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return says(format!("names the file {:?} twice", pair[0]));
+    if let Some([twice, _]) = ids.array_windows().find(|[a, b]| a == b) {
+        return says(format!("names the file {twice:?} twice"));
     }
     match (job.totals.files, job.totals.records) {
         (Some(stated), _) if stated != files => {

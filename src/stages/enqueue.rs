@@ -211,6 +211,9 @@ enum Found {
 /// What a claim says of a missing week.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Lease {
+    /// Until when a chain is at work.
+    live_until: Option<Time>,
+    /// Until when one was.
     until: Option<Time>,
     failures: u32,
 }
@@ -435,7 +438,7 @@ fn may_replace(scope: &Scope, request: &Request, week: Week, now: Time) -> bool 
 /// What is done about a due week. Pure.
 fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) -> Deed {
     let explicit = matches!(request, Request::Explicit(_));
-    let (base, Lease { until, failures }) = match found {
+    let (base, lease) = match found {
         Found::Archived => return Deed::Leave,
         Found::Missing(lease) => (None, lease),
         Found::Replaceable(etag, committed, lease) => {
@@ -449,19 +452,20 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
             (Some(etag.clone()), lease)
         }
     };
-    let live = until.filter(|until| now < *until);
-    let peace = peace(*until, *failures).filter(|until| now < *until);
+    let failures = lease.failures;
+    let live = lease.live_until.filter(|until| now < *until);
+    let peace = peace(lease.until, failures).filter(|until| now < *until);
     match (live, peace) {
         (Some(_), _) if !explicit => Deed::Underway,
         (None, Some(until)) if !explicit => Deed::Wait(Waiting {
             week,
-            failures: *failures,
+            failures,
             until,
         }),
         // A person asked: the chain begins when another can no longer be at work.
         (live, _) => Deed::Enqueue {
             base,
-            failed_before: *failures > 0,
+            failed_before: failures > 0,
             not_before: live,
         },
     }
@@ -511,6 +515,7 @@ async fn lease<E: Edges>(edges: &E, export: &Export) -> Result<Lease, StageError
     Ok(found
         .and_then(|(claim, _)| claim)
         .map_or_else(Lease::default, |claim| Lease {
+            live_until: claim.live_until(),
             until: Some(claim.until),
             failures: claim.failures,
         }))

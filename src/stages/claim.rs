@@ -32,10 +32,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Until when its chain is taken to be at work; `None` once it has ended, whatever the clocks of
+    /// Whether its chain is taken to be at work. Once it has ended it is not, whatever the clocks of
     /// others say.
-    pub fn live_until(&self) -> Option<Time> {
-        (!self.has_ended()).then_some(self.until)
+    pub fn is_live(&self, now: Time) -> bool {
+        !self.has_ended() && now < self.until
     }
 
     /// Whether its chain has committed the export or given it up.
@@ -133,9 +133,10 @@ pub(super) fn turn(message: &Message, found: Option<(Option<Claim>, ETag)>, now:
         return Turn::Free(found);
     };
     if claim.chain != message.chain {
-        return match claim.live_until().filter(|until| now < *until) {
-            Some(until) => Turn::Held(until),
-            None => Turn::Free(Some((Some(claim), etag))),
+        return if claim.is_live(now) {
+            Turn::Held(claim.until)
+        } else {
+            Turn::Free(Some((Some(claim), etag)))
         };
     }
     let overtaken = match message.work {

@@ -211,9 +211,9 @@ enum Found {
 /// What a claim says of a missing week.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Lease {
-    /// Until when a chain is at work.
-    live_until: Option<Time>,
-    /// Until when one was.
+    /// Whether a chain is at work.
+    live: bool,
+    /// Until when one is, or was.
     until: Option<Time>,
     failures: u32,
 }
@@ -343,11 +343,11 @@ async fn reconcile<E: Edges>(
         let export = export(week);
         async move {
             let found = if !there {
-                Found::Missing(lease(edges, &export).await?)
+                Found::Missing(lease(edges, &export, now).await?)
             } else if may_replace(scope, request, week, now) {
                 match version(edges, &export).await? {
                     Some((etag, committed)) => {
-                        Found::Replaceable(etag, committed, lease(edges, &export).await?)
+                        Found::Replaceable(etag, committed, lease(edges, &export, now).await?)
                     }
                     None => Found::Archived,
                 }
@@ -453,7 +453,7 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
         }
     };
     let failures = lease.failures;
-    let live = lease.live_until.filter(|until| now < *until);
+    let live = lease.until.filter(|_| lease.live);
     let peace = peace(lease.until, failures).filter(|until| now < *until);
     match (live, peace) {
         (Some(_), _) if !explicit => Deed::Underway,
@@ -510,12 +510,12 @@ fn messages<E: Edges>(
 }
 
 /// What the claim says of a missing week.
-async fn lease<E: Edges>(edges: &E, export: &Export) -> Result<Lease, StageError> {
+async fn lease<E: Edges>(edges: &E, export: &Export, now: Time) -> Result<Lease, StageError> {
     let found = claim::read(edges, export).await?;
     Ok(found
         .and_then(|(claim, _)| claim)
         .map_or_else(Lease::default, |claim| Lease {
-            live_until: claim.live_until(),
+            live: claim.is_live(now),
             until: Some(claim.until),
             failures: claim.failures,
         }))

@@ -109,7 +109,7 @@ fn looks() -> [Look; 10] {
 }
 
 /// Above the weeks of a year: each month where its first whole week usually is.
-const MONTHS: &str = "Jan  Feb Mar Apr  May Jun  Jul Aug  Sep Oct Nov  Dec";
+const MONTHS: &str = "Jan  Feb Mar Apr  May Jun Jul  Aug Sep Oct  Nov Dec";
 
 /// The calendar for a terminal.
 fn draw(status: &Status) -> String {

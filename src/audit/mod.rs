@@ -164,6 +164,7 @@ pub(crate) mod made {
             let claim = Claim {
                 chain: "0123456789abcdef".parse().unwrap(),
                 attempt: 1,
+                tried_at: time(until),
                 hop: 1,
                 job: None,
                 until: time(until),

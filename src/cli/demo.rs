@@ -56,8 +56,7 @@ pub struct Args {
 
 /// Archives the weeks, and shows what has come of it.
 pub async fn run(args: Args, screen: &Screen) -> anyhow::Result<ExitCode> {
-    let archive =
-        Folder::open(&args.archive).map_err(|why| Usage::new(format!("--archive: {why}")))?;
+    let archive = Folder::open(&args.archive).map_err(|why| Usage::with("--archive: ", why))?;
     let now = Time::now();
     let end = Week::of(now.before(SETTLE));
     let first = end.back(args.weeks);

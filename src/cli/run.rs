@@ -113,12 +113,12 @@ pub async fn run(args: Args, screen: &Screen) -> anyhow::Result<ExitCode> {
     let now = Time::now();
     check_dates(args.since, args.until, now.date())?;
     let host = HostUrl::parse(&args.host_url, args.allow_private_network)
-        .map_err(|why| Usage::new(format!("--host-url: {why}")))?;
+        .map_err(|why| Usage::with("--host-url: ", why))?;
     let files = if args.file_hosts.is_empty() {
         FileHosts::standard(&host)
     } else {
         FileHosts::parse(args.file_hosts.iter().map(String::as_str))
-            .map_err(|why| Usage::new(format!("--file-host: {why}")))?
+            .map_err(|why| Usage::with("--file-host: ", why))?
     };
     let variable = |name: &str| std::env::var(name).ok();
     let credentials = CredentialSet::from_values(
@@ -127,7 +127,7 @@ pub async fn run(args: Args, screen: &Screen) -> anyhow::Result<ExitCode> {
         variable("KORE_CLIENT_SECRET"),
         now,
     )
-    .map_err(Usage::new)?;
+    .map_err(|why| Usage::with("", why))?;
     let client = Client::new(
         host,
         files,

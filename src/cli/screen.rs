@@ -56,6 +56,8 @@ impl Screen {
         // Of the libraries below only warnings: what they log in detail may hold secrets.
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::from_level(Level::WARN)))
+            // It warns of every place where there are no credentials; what is missing is said in the end.
+            .with_target("aws_config", level.min(LevelFilter::ERROR))
             .with_target(env!("CARGO_CRATE_NAME"), level);
         tracing_subscriber::registry()
             .with(lines)

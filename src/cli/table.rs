@@ -150,6 +150,7 @@ impl Table {
                 0 => format!(
                     "Nothing would be done: of {weeks}, {good} stand archived and verified."
                 ),
+                n if n == all => format!("{weeks} would be exported and archived."),
                 n => format!("{n} of {weeks} would be exported and archived."),
             };
         }
@@ -166,9 +167,7 @@ impl Table {
                 n => format!(" and {n} more"),
             };
             let named = bad[..bad.len().min(MOST_NAMED)].join(", ");
-            return format!(
-                "{good} of {weeks} stand archived and verified; these do not: {named}{more}."
-            );
+            return format!("Archived and verified: {good} of {weeks}. Not so: {named}{more}.");
         }
         let mut sum = Archived {
             files: 0,

@@ -36,6 +36,10 @@ pub(super) async fn wanted<E: Edges>(edges: &E, message: &Message) -> Result<Wan
         (Some(_), Some(_)) => ("its manifest was replaced already", Outcome::Archived),
         (None, Some(_)) => ("the manifest to replace is gone", Outcome::Overtaken),
     };
+    if outcome == Outcome::Archived {
+        // The run that committed may have been cut off, or not have heard that it did.
+        claim::finish(edges, message).await;
+    }
     edges.report(&message.export, Report::Ended { why });
     Ok(Wanted::No(outcome))
 }

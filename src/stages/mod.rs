@@ -269,9 +269,6 @@ pub enum StageError {
     Queue(#[from] QueueError),
 }
 
-/// How long to wait when the archive does not answer.
-const ARCHIVE_PAUSE: Duration = Duration::from_secs(60);
-
 /// Does one message's work. `limit` is when this run must have ended, where it must.
 ///
 /// # Errors
@@ -282,8 +279,12 @@ pub async fn handle<E: Edges>(
     message: &Message,
     limit: Option<Instant>,
 ) -> Result<Outcome, StageError> {
-    if let Some(due) = message.not_before.filter(|due| edges.now() < *due) {
-        let wait = due.since(edges.now());
+    let now = edges.now();
+    if let Some(due) = message.not_before.filter(|due| now < *due) {
+        if let Some(reason) = exhausted(message, edges.rules(), now) {
+            return give_up(edges, message, reason, false).await;
+        }
+        let wait = due.since(now);
         return send_after(edges, message.with(message.work.clone()), wait).await;
     }
     let result = match &message.work {
@@ -295,10 +296,17 @@ pub async fn handle<E: Edges>(
         Err(StageError::Archive(error @ ArchiveError::Unavailable { .. }))
             if message.hop <= MOST_HOPS =>
         {
-            let delay = pace::jittered(ARCHIVE_PAUSE, edges.random());
+            if let Some(reason) = exhausted(message, edges.rules(), edges.now()) {
+                return give_up(edges, message, format!("{reason}; {error}"), false).await;
+            }
+            let delay = pace::weather(message.weathered, edges.random());
             let why = error.to_string();
             edges.report(&message.export, Report::Delayed { delay, why });
-            send_after(edges, message.with(message.work.clone()), delay).await
+            let next = Message {
+                weathered: message.weathered.saturating_add(1),
+                ..message.with(message.work.clone())
+            };
+            send_after(edges, next, delay).await
         }
         other => other,
     }

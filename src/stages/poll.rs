@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::claim::{self, Take, Turn};
+use super::claim::{self, Amended, Take, Turn};
 use super::commit::{self, Wanted};
 use super::message::{Fragment, Looking, MOST_ATTEMPTS, Message, Slice, Work};
 use super::{
@@ -43,30 +43,16 @@ pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outc
     if let Some(job) = resumed.or(adopted).and_then(|claim| claim.job.clone()) {
         let attempt = resumed.map_or(message.attempt, |claim| claim.attempt);
         edges.report(&message.export, Report::Adopted { job: job.clone() });
-        let found = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
-        let job_taken = Take {
+        let message = Message {
             attempt,
-            job: Some(job.clone()),
-            until: lease(edges.rules(), now),
+            ..message.clone()
         };
-        return match claim::take(edges, message, found, job_taken).await? {
-            Some(_) => {
-                look_next(
-                    edges,
-                    &Message {
-                        attempt,
-                        ..message.clone()
-                    },
-                    job,
-                )
-                .await
-            }
-            None => again(edges, message).await,
-        };
+        // The look takes the claim: if this run is cut off here, the job is still found in it.
+        return look_next(edges, &message, job).await;
     }
     if let Some(claim) = resumed {
         // Somebody may be starting the job this very moment; after one function limit, nobody is.
-        let since = now.since(claim.until.before(lease_span(edges.rules())));
+        let since = now.since(claim.tried_at);
         if since < edges.rules().poll_limit {
             let wait = edges.rules().poll_limit.saturating_sub(since);
             return send_after(edges, message.clone(), wait).await;
@@ -103,8 +89,15 @@ async fn start_job<E: Edges>(
                 attempt,
             };
             edges.report(&message.export, started);
-            if !claim::note_job(edges, message, attempt, &job.id).await? {
-                return Ok(overtaken(edges, message));
+            match claim::note_job(edges, message, attempt, &job.id).await {
+                Ok(Amended::Theirs) => return Ok(overtaken(edges, message)),
+                Ok(Amended::Done) => {}
+                // The next message carries the id as well, and only a run that is cut off right here
+                // loses the job. To stop here would lose it for certain.
+                Ok(Amended::Lost) | Err(_) => {
+                    let (export, job) = (&message.export, &job.id);
+                    tracing::warn!(%export, %job, "the job {job} could not be noted in the claim of {export}");
+                }
             }
             return look_next(
                 edges,
@@ -145,7 +138,7 @@ async fn free<E: Edges>(
     let refunded = claim::refund(edges, message, spent).await;
     let attempt = if refunded { spent } else { spent + 1 };
     // Without a word from the host, half a rate window is a good guess.
-    let delay = retry_after.unwrap_or(Duration::from_secs(30));
+    let delay = pace::asked(retry_after).unwrap_or(Duration::from_secs(30));
     let delay = pace::jittered(delay, edges.random()).max(delay);
     let first_start = message.first_start.or(Some(edges.now()));
     let next = Message {
@@ -307,6 +300,8 @@ fn decide(
                 ));
             }
             let delay = pace::next_look(now.since(looking.started_at), job.percent, random);
+            // However long it may still take, one that stops moving is noticed in time.
+            let delay = delay.min(rules.stall);
             Decision::Again {
                 looking: next,
                 delay,
@@ -332,7 +327,7 @@ fn decide(
 fn unanswered(mut next: Looking, retry_after: Option<Duration>, random: u64) -> Decision {
     let backoff = pace::backoff(next.unanswered, random);
     next.unanswered = next.unanswered.saturating_add(1);
-    let delay = retry_after.map_or(backoff, |asked| asked.max(backoff));
+    let delay = pace::asked(retry_after).map_or(backoff, |asked| asked.max(backoff));
     Decision::Again {
         looking: next,
         delay,
@@ -452,4 +447,212 @@ fn lease_span(rules: &Rules) -> Duration {
 
 fn lease(rules: &Rules, now: Time) -> Time {
     now.after(lease_span(rules))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kore::job::{File, FileUrl, Totals};
+
+    fn now() -> Time {
+        "2025-01-27T06:00:00Z".parse().unwrap()
+    }
+
+    fn minutes(minutes: u64) -> Duration {
+        Duration::from_secs(minutes * 60)
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            stall: minutes(120),
+            deadline: minutes(24 * 60),
+            poll_limit: Duration::from_secs(30),
+            lease: Lease::Renewed(minutes(1)),
+        }
+    }
+
+    fn looking() -> Looking {
+        Looking {
+            id: "fj-1".parse().unwrap(),
+            started_at: now().before(minutes(10)),
+            looks: 4,
+            percent: Some(40.0),
+            moved_at: now().before(minutes(5)),
+            puzzled: 0,
+            unanswered: 0,
+        }
+    }
+
+    fn job(status: Status, percent: f64) -> Job {
+        Job {
+            id: "fj-1".parse().unwrap(),
+            status,
+            percent: Some(percent),
+            created_on: None,
+            files: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    fn success(files: &[&str], stated: Option<u64>, records: Option<u64>) -> Job {
+        let file = |id: &&str| File {
+            id: (*id).to_owned(),
+            name: None,
+            url: FileUrl::new("https://h/f"),
+            records: Some(2),
+        };
+        Job {
+            files: files.iter().map(file).collect(),
+            totals: Totals {
+                files: stated,
+                records,
+            },
+            ..job(Status::Success, 100.0)
+        }
+    }
+
+    fn kind(decision: &Decision) -> &'static str {
+        match decision {
+            Decision::Again { .. } => "again",
+            Decision::Copy(_) => "copy",
+            Decision::CommitEmpty(_) => "commit empty",
+            Decision::Restart(_) => "restart",
+            Decision::GiveUp(_) => "give up",
+        }
+    }
+
+    #[test]
+    fn a_success_is_copied_where_files_and_totals_agree_and_looked_at_again_where_not() {
+        // Then, after so many looks that it will not get better.
+        for (files, stated, records, at_first, in_the_end) in [
+            (&["a", "b"][..], Some(2), Some(4), "copy", "copy"),
+            // The sum is compared when all is counted: a difference is kept and told.
+            (&["a", "b"], Some(2), Some(5), "copy", "copy"),
+            // Older servers state nothing.
+            (&["a"], None, None, "copy", "copy"),
+            (&[], Some(0), Some(0), "commit empty", "commit empty"),
+            (&[], Some(0), None, "commit empty", "commit empty"),
+            (&[], None, Some(0), "commit empty", "commit empty"),
+            (&[], None, None, "again", "commit empty"),
+            (&[], None, Some(3), "again", "restart"),
+            (&[], Some(0), Some(3), "again", "restart"),
+            (&[], Some(1), Some(3), "again", "restart"),
+            (&["a"], Some(2), Some(4), "again", "restart"),
+            (&["a", "b", "c"], Some(2), Some(4), "again", "restart"),
+            (&["a", "a"], Some(2), Some(4), "again", "restart"),
+            (&["a", "b", "a"], None, None, "again", "restart"),
+        ] {
+            for (puzzled, expected) in [(0, at_first), (MOST_PUZZLED, in_the_end)] {
+                let looking = Looking {
+                    puzzled,
+                    ..looking()
+                };
+                let answer = Ok(success(files, stated, records));
+                let decision = decide(&looking, answer, now(), &rules(), 0);
+                assert_eq!(
+                    kind(&decision),
+                    expected,
+                    "{files:?} {stated:?} {records:?} {puzzled}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_job_costs_a_look_a_job_or_the_chain() {
+        let request = || "GET job".to_owned();
+        let detail = || "words".to_owned();
+        let unclear = |retry_after| ApiError::Unclear {
+            request: request(),
+            detail: detail(),
+            retry_after,
+        };
+        for (error, expected) in [
+            (
+                ApiError::Limited {
+                    request: request(),
+                    retry_after: None,
+                },
+                "again",
+            ),
+            (
+                ApiError::Unreachable {
+                    request: request(),
+                    detail: detail(),
+                },
+                "again",
+            ),
+            (unclear(None), "again"),
+            (unclear(Some(Duration::MAX)), "again"),
+            (ApiError::Gone { request: request() }, "restart"),
+            (
+                ApiError::Unauthorized {
+                    request: request(),
+                    detail: detail(),
+                },
+                "give up",
+            ),
+            (
+                ApiError::Rejected {
+                    request: request(),
+                    detail: detail(),
+                },
+                "give up",
+            ),
+        ] {
+            let decision = decide(&looking(), Err(error.clone()), now(), &rules(), 0);
+            assert_eq!(kind(&decision), expected, "{error}");
+            if let Decision::Again { looking, delay } = decision {
+                assert_eq!((looking.looks, looking.unanswered), (5, 1), "{error}");
+                assert!(delay <= minutes(60), "{error}: {delay:?}");
+            }
+        }
+        let again = Looking {
+            unanswered: 3,
+            ..looking()
+        };
+        match decide(&again, Ok(job(Status::Running, 41.0)), now(), &rules(), 0) {
+            Decision::Again { looking, .. } => assert_eq!(looking.unanswered, 0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_job_that_fails_or_stands_still_is_replaced_and_one_that_moves_is_not() {
+        let failed = Status::Failed("FAILED: words".to_owned());
+        for (status, percent, moved, expected) in [
+            (failed, 40.0, 5, "restart"),
+            (Status::Running, 40.0, 119, "again"),
+            (Status::Running, 40.0, 120, "restart"),
+            (Status::Running, 41.0, 1_000, "again"),
+            // Backwards is a movement, too.
+            (Status::Running, 3.0, 1_000, "again"),
+        ] {
+            let looking = Looking {
+                moved_at: now().before(minutes(moved)),
+                started_at: now().before(minutes(2_000)),
+                ..looking()
+            };
+            let decision = decide(&looking, Ok(job(status, percent)), now(), &rules(), 0);
+            assert_eq!(kind(&decision), expected, "{percent} {moved}");
+            if let Decision::Again { delay, .. } = decision {
+                assert!(delay <= rules().stall, "{delay:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_that_says_no_percentage_stands_still_from_its_start() {
+        let looking = Looking {
+            percent: None,
+            moved_at: now().before(minutes(120)),
+            ..looking()
+        };
+        let silent = Job {
+            percent: None,
+            ..job(Status::Running, 0.0)
+        };
+        let decision = decide(&looking, Ok(silent), now(), &rules(), 0);
+        assert_eq!(kind(&decision), "restart");
+    }
 }

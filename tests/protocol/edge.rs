@@ -24,7 +24,7 @@ use tokio::time::sleep;
 use crate::fault::Fault;
 use crate::host::Served;
 use crate::scope::Turnstile;
-use crate::world::{Fate, State};
+use crate::world::State;
 
 pub type World = Arc<Mutex<State>>;
 
@@ -77,6 +77,10 @@ impl Edge {
             turnstile: Some(Arc::clone(turnstile)),
             ..self
         }
+    }
+
+    pub fn turnstile(&self) -> Option<Arc<Turnstile>> {
+        self.turnstile.clone()
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -702,9 +706,4 @@ impl kore::Download for Body {
             }),
         }
     }
-}
-
-/// Whether chance or a path decides.
-pub fn by_chance(state: &State) -> bool {
-    matches!(state.fate, Fate::Rates { .. })
 }

@@ -243,7 +243,11 @@ impl State {
         let watch = self.watches.entry(message.export.clone()).or_default();
         if watch.in_flight == 0 {
             watch.bases.clear();
-            watch.dead = 0;
+            // With clocks that differ, a chain may end for another that has gone to the dead letters:
+            // the letter that tells of it is older.
+            if self.bounds.skew.is_zero() {
+                watch.dead = 0;
+            }
         }
         watch.in_flight += 1;
         watch.most_in_flight = watch.most_in_flight.max(watch.in_flight);
@@ -342,13 +346,6 @@ impl State {
             if chain.export.as_ref() == Some(export) && but != Some(id) {
                 chain.disturbed += 1;
             }
-        }
-    }
-
-    /// The start was refused, and everybody knows.
-    pub fn not_started(&mut self, message: &Message) {
-        if let Some(chain) = self.chains.get_mut(&message.chain) {
-            chain.starts -= 1;
         }
     }
 
@@ -458,6 +455,7 @@ impl State {
             .iter()
             .map(|old| (old.job.clone(), old.committed_at, old.sha256.clone()))
             .collect();
+        watch.dead = 0;
         watch.manifests.push((manifest, sha256(bytes)));
         watch.archived_at.get_or_insert(now);
         if before == listed {
@@ -537,7 +535,10 @@ impl State {
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(format!("{id}: a file is archived twice: {ids:?}"));
         }
-        let silent = job.odd == Some(Fault::JobSilent) && ids.is_empty();
+        let silent = job.odd == Some(Fault::JobSilent)
+            && ids.is_empty()
+            && manifest.declared.files.is_none()
+            && manifest.declared.records.is_none();
         if silent {
             true_to_life = false;
         } else if ids.len() != job.files.len() {

@@ -38,11 +38,6 @@ impl Claim {
         !self.has_ended() && now < self.until
     }
 
-    /// Whether its chain is taken to be at work now.
-    pub fn is_live(&self, now: Time) -> bool {
-        self.live_until().is_some_and(|until| now < until)
-    }
-
     /// Whether its chain has committed the export or given it up.
     fn has_ended(&self) -> bool {
         self.hop >= ENDED_HOP

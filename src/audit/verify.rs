@@ -13,8 +13,8 @@ use tokio::task::{JoinError, JoinSet};
 use super::Range;
 use super::survey::{Document, archived};
 use crate::archive::key::{Kind, Place, all_of};
-use crate::archive::manifest::FragmentFacts;
-use crate::archive::{Archive, ArchiveError, Crc64, Download as _, ETag, Key};
+use crate::archive::manifest::{FragmentFacts, Manifest};
+use crate::archive::{Archive, ArchiveError, Crc64, Download as _, ETag, Key, Stored};
 use crate::export::{Export, JobId};
 use crate::records::Counter;
 use crate::stages::hex;
@@ -244,34 +244,22 @@ pub async fn verify<A: Archive + 'static>(
     let mut number = 0;
     while let Some(read) = documents.next().await {
         let (export, stored) = read.unwrap_or_else(fell);
-        let key = Key::manifest(&export).to_string();
         let stored = match stored {
-            Ok(Some(stored)) => stored,
             // Moved away since it was listed.
             Ok(None) => continue,
-            Err(error) => {
-                known.insert(export, Known::Unknown);
-                sight.find(Wrong::Unreadable, key, error.to_string());
-                continue;
-            }
+            Ok(Some(stored)) => Ok(stored),
+            Err(error) => Err(error),
         };
-        let manifest = match Document::read(&stored.bytes, &export) {
-            Document::Manifest(manifest) => manifest,
-            Document::Tombstone(_) => {
+        let (manifest, etag) = match usable(stored, &export) {
+            Ok(usable) => usable,
+            Err(None) => {
                 sight.verified.erased += 1;
                 known.insert(export, Known::Erased);
                 continue;
             }
-            Document::Newer { schema } => {
+            Err(Some((wrong, detail))) => {
+                sight.find(wrong, Key::manifest(&export).to_string(), detail);
                 known.insert(export, Known::Unknown);
-                let detail = format!("its schema is {schema:?}: update this program to check it");
-                sight.find(Wrong::Newer, key, detail);
-                continue;
-            }
-            Document::Unreadable { why } => {
-                known.insert(export, Known::Unknown);
-                let detail = format!("{why}; restore its last version");
-                sight.find(Wrong::Unreadable, key, detail);
                 continue;
             }
         };
@@ -287,14 +275,14 @@ pub async fn verify<A: Archive + 'static>(
                 superseded: superseded.collect(),
             },
         );
-        if skip(&export, &stored.etag) {
+        if skip(&export, &etag) {
             sight.verified.skipped += 1;
             continue;
         }
         number += 1;
         let open = Open {
             export,
-            manifest: stored.etag,
+            manifest: etag,
             left: files,
             right: true,
         };
@@ -336,6 +324,27 @@ pub async fn verify<A: Archive + 'static>(
         archive.list(&all_of(Kind::Quarantine, app), count).await?;
     }
     Ok(sight.verified)
+}
+
+/// The manifest of an export and its version; or what is wrong with it; or nothing, where the export
+/// was erased.
+fn usable(
+    stored: Result<Stored, ArchiveError>,
+    export: &Export,
+) -> Result<(Box<Manifest>, ETag), Option<(Wrong, String)>> {
+    let stored = stored.map_err(|error| Some((Wrong::Unreadable, error.to_string())))?;
+    match Document::read(&stored.bytes, export) {
+        Document::Manifest(manifest) => Ok((manifest, stored.etag)),
+        Document::Tombstone(_) => Err(None),
+        Document::Newer { schema } => {
+            let detail = format!("its schema is {schema:?}: update this program to check it");
+            Err(Some((Wrong::Newer, detail)))
+        }
+        Document::Unreadable { why } => {
+            let detail = format!("{why}; restore its last version");
+            Err(Some((Wrong::Unreadable, detail)))
+        }
+    }
 }
 
 /// A task that was not cancelled ended without a result because it panicked.
@@ -529,20 +538,20 @@ async fn look<A: Archive>(
     same("SHA-256", &facts.sha256, &hex(sha256.finish().as_ref()))?;
     let crc64nvme = Crc64(crc64nvme.finalize()).to_string();
     same("CRC-64/NVME", &facts.crc64nvme, &crc64nvme)?;
-    let counted = match (counter.map(Counter::finish), not_json) {
+    let records = match (counter.map(Counter::finish), not_json) {
         (_, Some(error)) | (Some(Err(error)), _) => {
             return Err((
                 Wrong::Changed,
                 format!("it is no array of records: {error}"),
             ));
         }
-        (Some(Ok(counted)), None) => counted,
+        (Some(Ok(records)), None) => records,
         (None, None) => return Ok(()),
     };
     same(
         "number of records",
         &number(facts.records),
-        &number(counted),
+        &number(records),
     )
 }
 

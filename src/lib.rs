@@ -9,11 +9,13 @@
 //! - [`host`]: the vendor's side, simulated
 //! - [`records`]: counting records in a stream
 //! - [`stages`]: enqueue, poll, copy: every decision
+//! - [`audit`]: reading an archive: is it complete, is it right?
 //! - [`run`](mod@run): the three stages in one process
 //! - [`lambda`]: the three stages as AWS Lambda functions
 //! - [`cli`]: the command line
 
 pub mod archive;
+pub mod audit;
 pub mod aws;
 pub mod cli;
 pub mod export;

@@ -10,9 +10,15 @@
 //! backslashes, white space. Most of a fragment is the inside of long strings, where a block is settled
 //! by its masks alone. Outside of strings each byte that matters takes one step in a table. Blocks lie
 //! at the same places of the text however it arrives, so a verdict cannot depend on how it was split.
-//! Nothing is read twice: the time is linear in the length, the memory is the counter itself.
+//! The time is linear in the length whatever the text is, the memory is the counter itself.
 
-use wide::u8x16;
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined into `dispatch!` is compiled for the oldest of processors"
+)]
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, mask8x64, u8x64};
 
 /// How many brackets may be open at once. Records have about ten levels; a text with more than this is
 /// an attack, and most readers of an archive would fail on it.
@@ -67,14 +73,14 @@ impl std::fmt::Display for Sentence {
                     write!(f, "0x{byte:02X}")?;
                 }
                 write!(f, ", expected {expected}")?;
-                // What servers are known to send in place of a file.
-                match (offset, byte) {
-                    (0, b'<') => f.write_str(" (is it HTML?)"),
-                    (0, b'{') => f.write_str(" (is it an error's description?)"),
-                    (0, 0x1F) => f.write_str(" (is it gzip?)"),
-                    (0, 0xEF) => f.write_str(" (is it a byte order mark?)"),
-                    _ => Ok(()),
-                }
+                // What servers are known to send in place of an array.
+                f.write_str(match (expected, byte) {
+                    (THE_ARRAY, b'<') => " (is it HTML?)",
+                    (THE_ARRAY, b'{') => " (is it the description of an error?)",
+                    (THE_ARRAY, 0x1F) => " (is it gzip?)",
+                    (THE_ARRAY, 0xEF) => " (is it a byte order mark?)",
+                    _ => "",
+                })
             }
             Why::NotUtf8 => write!(f, "byte {offset} is not UTF-8"),
             Why::TooDeep => write!(f, "byte {offset} opens more than {DEEPEST} brackets"),
@@ -184,7 +190,7 @@ impl Counter {
     /// Checks the next blocks, of which `length` bytes are text.
     fn check(&mut self, blocks: &[[u8; BLOCK]], length: usize) -> Result<(), NotJson> {
         let start = self.checked;
-        let (mut found, ascii) = self.check_blocks(blocks);
+        let (mut found, ascii) = dispatch!(Level::new(), simd => self.check_blocks(simd, blocks));
         if !(ascii && self.utf8.is_whole()) {
             let text = &blocks.as_flattened()[..length];
             if let Some(offset) = self.utf8.check(start, text)
@@ -202,30 +208,40 @@ impl Counter {
 
     /// Checks everything but UTF-8. Gives the first thing that is wrong, and whether all bytes up to
     /// there are ASCII.
-    fn check_blocks(&mut self, blocks: &[[u8; BLOCK]]) -> (Option<NotJson>, bool) {
+    #[inline(always)]
+    fn check_blocks<S: Simd>(
+        &mut self,
+        simd: S,
+        blocks: &[[u8; BLOCK]],
+    ) -> (Option<NotJson>, bool) {
         let mut strings = self.strings; // a copy, which can live in registers
-        let mut any_bits = u8x16::ZERO;
+        let mut any_bits = u8x64::splat(simd, 0);
         let mut found = None;
         for (number, block) in blocks.iter().enumerate() {
-            let lanes = Lanes::of(block);
-            any_bits |= lanes.any_bits();
+            let lanes = Lanes(u8x64::from_slice(simd, block));
+            any_bits |= lanes.0;
             let backslashes = lanes.equal(b'\\');
             let quotes = lanes.equal(b'"');
             let escaped = strings.escaped(backslashes);
-            // The escapes that texts are full of are settled here, the others one by one.
+            // The escapes that texts are full of are right; what is left is looked at.
             let rare = escaped & !(backslashes | quotes | lanes.equal(b'n'));
             let quotes = quotes & !escaped;
-            if (quotes | rare | !strings.inside) == 0 && strings.digits_due == 0 && !lanes.has_controls() {
-                continue; // All of it is inside of one string.
+            let mut wrong = None;
+            if rare | strings.digits_due != 0 {
+                wrong = strings.check_escapes(block, lanes, rare);
             }
-            let inside = strings.pass(quotes);
-            let escape = strings.check_escapes(block, rare & inside);
-            let control = bits(lanes.controls() & inside).next();
-            let control = control.map(|index| unexpected(block, index, IN_STRING));
-            let events = self.structure.events(lanes.white_space(), quotes, inside);
-            let token = self.structure.walk(block, events);
-            let wrong = [escape, control, token];
-            let wrong = wrong.into_iter().flatten().min_by_key(|&(index, _)| index);
+            if quotes | !strings.inside != 0 || lanes.has_controls() {
+                // Not all of it is inside of one string.
+                let inside = strings.pass(quotes);
+                let control = first(lanes.controls() & inside);
+                let control = control.map(|index| unexpected(block, index, IN_STRING));
+                let events = self.structure.events(lanes.white_space(), quotes, inside);
+                let token = self.structure.walk(block, events);
+                wrong = [wrong, control, token]
+                    .into_iter()
+                    .flatten()
+                    .min_by_key(|&(index, _)| index);
+            }
             if let Some((index, why)) = wrong {
                 let offset = self.checked + (number * BLOCK + index) as u64;
                 found = Some(NotJson { offset, why });
@@ -233,12 +249,15 @@ impl Counter {
             }
         }
         self.strings = strings;
-        (found, any_bits.to_bitmask() == 0)
+        (found, any_bits.simd_lt(0x80).all_true())
     }
 }
 
+// What was expected, in words.
+const THE_ARRAY: &str = "'['";
 const IN_STRING: &str = "the string to go on: control characters must be escaped";
 
+const HEX_DIGIT: &str = "a hexadecimal digit";
 const ESCAPE: &str = "one of \"\\/bfnrtu after a backslash";
 
 /// What is wrong in a block, and at which of its bytes.
@@ -249,60 +268,49 @@ fn unexpected(block: &[u8; BLOCK], index: usize, expected: &'static str) -> Wron
     (index, Why::Unexpected { byte, expected })
 }
 
-/// A block as the vectors that every x86-64 and arm64 processor has.
-struct Lanes([u8x16; 4]);
+/// A block as a vector. Its masks have one bit for each byte, the first byte's lowest.
+#[derive(Clone, Copy)]
+struct Lanes<S: Simd>(u8x64<S>);
 
-impl Lanes {
-    #[inline]
-    fn of(block: &[u8; BLOCK]) -> Self {
-        let (lanes, _) = block.as_chunks::<16>();
-        Self(std::array::from_fn(|lane| u8x16::new(lanes[lane])))
+impl<S: Simd> Lanes<S> {
+    #[inline(always)]
+    fn equal(self, byte: u8) -> u64 {
+        self.0.simd_eq(byte).to_bitmask()
     }
 
-    /// One bit for each byte, the first byte's lowest: whether `test` gave it all ones.
-    #[inline]
-    fn mask(&self, test: impl Fn(u8x16) -> u8x16) -> u64 {
-        let [a, b, c, d] = self.0.map(|lane| u64::from(test(lane).to_bitmask()));
-        a | b << 16 | c << 32 | d << 48
+    #[inline(always)]
+    fn any_of(self, [a, b, c, d]: [u8; 4]) -> mask8x64<S> {
+        self.0.simd_eq(a) | self.0.simd_eq(b) | self.0.simd_eq(c) | self.0.simd_eq(d)
     }
 
-    #[inline]
-    fn equal(&self, byte: u8) -> u64 {
-        self.mask(|lane| lane.simd_eq(u8x16::splat(byte)))
-    }
-
-    #[inline]
-    fn white_space(&self) -> u64 {
-        self.mask(|lane| {
-            lane.simd_eq(u8x16::splat(b' '))
-                | lane.simd_eq(u8x16::splat(b'\n'))
-                | lane.simd_eq(u8x16::splat(b'\r'))
-                | lane.simd_eq(u8x16::splat(b'\t'))
-        })
+    #[inline(always)]
+    fn white_space(self) -> u64 {
+        self.any_of(*b" \n\r\t").to_bitmask()
     }
 
     /// The bytes below 0x20, which a string may hold only escaped.
-    #[inline]
-    fn controls(&self) -> u64 {
-        self.mask(Self::are_controls)
+    #[inline(always)]
+    fn controls(self) -> u64 {
+        self.0.simd_lt(0x20).to_bitmask()
     }
 
-    #[inline]
-    fn has_controls(&self) -> bool {
-        let [a, b, c, d] = self.0;
-        Self::are_controls(a.min(b).min(c.min(d))).to_bitmask() != 0
+    /// What ends an escape that it begins.
+    #[inline(always)]
+    fn short_escapes(self) -> u64 {
+        (self.any_of(*b"\"\\/b") | self.any_of(*b"fnrt")).to_bitmask()
     }
 
-    #[inline]
-    fn are_controls(lane: u8x16) -> u8x16 {
-        lane.min(u8x16::splat(0x1F)).simd_eq(lane)
+    #[inline(always)]
+    fn hex_digits(self) -> u64 {
+        let lower = self.0 | 0x20; // leaves digits as they are
+        let digit = self.0.simd_ge(b'0') & self.0.simd_le(b'9');
+        let letter = lower.simd_ge(b'a') & lower.simd_le(b'f');
+        (digit | letter).to_bitmask()
     }
 
-    /// The bits that are set in some byte of each lane.
-    #[inline]
-    fn any_bits(&self) -> u8x16 {
-        let [a, b, c, d] = self.0;
-        a | b | (c | d)
+    #[inline(always)]
+    fn has_controls(self) -> bool {
+        self.0.simd_lt(0x20).any_true()
     }
 }
 
@@ -313,17 +321,17 @@ struct Strings {
     inside: u64,
     /// 1 where the next block's first byte is escaped, else 0.
     escaped: u64,
-    /// How many hexadecimal digits of `\u0000` the next block begins with.
-    digits_due: usize,
+    /// The bytes at the beginning of the next block that have to be digits of a `\u0000`.
+    digits_due: u64,
 }
 
 impl Strings {
-    /// The bytes that a backslash escapes, given the backslashes.
-    #[inline]
+    /// The bytes that a backslash escapes, given the backslashes. In a run of backslashes every second
+    /// one is escaped itself. Runs that begin at an odd place are told from the others by an addition,
+    /// which carries through to the end of a run (Langdale and Lemire, "Parsing Gigabytes of JSON per
+    /// Second", 2019).
+    #[inline(always)]
     fn escaped(&mut self, backslashes: u64) -> u64 {
-        // In a run of backslashes every second one is escaped itself. Runs that begin at an odd place
-        // are told from the others by an addition, which carries through to the end of a run.
-        // (Langdale and Lemire, Parsing Gigabytes of JSON per Second, 2019)
         const EVEN: u64 = 0x5555_5555_5555_5555;
         let backslashes = backslashes & !self.escaped;
         let follows = backslashes << 1 | self.escaped;
@@ -335,7 +343,7 @@ impl Strings {
 
     /// The bytes inside of strings with their opening and without their closing quotes, given the
     /// quotes: each byte's bit is the parity of the quotes up to it.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, quotes: u64) -> u64 {
         let mut parity = quotes;
         for shift in [1, 2, 4, 8, 16, 32] {
@@ -348,30 +356,35 @@ impl Strings {
 
     /// Finds what may not follow a backslash. Any four digits may follow `\u`: halves of surrogate
     /// pairs, too, are within the grammar.
-    #[inline]
-    fn check_escapes(&mut self, block: &[u8; BLOCK], escaped: u64) -> Option<Wrong> {
-        let due = std::mem::take(&mut self.digits_due);
-        self.check_digits(block, 0, due).or_else(|| {
-            bits(escaped).find_map(|index| match block[index] {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => None,
-                b'u' => self.check_digits(block, index + 1, 4),
-                _ => Some(unexpected(block, index, ESCAPE)),
-            })
-        })
-    }
-
-    /// Finds what is not a digit among `count` bytes, of which the next block may have the rest.
-    fn check_digits(&mut self, block: &[u8; BLOCK], from: usize, count: usize) -> Option<Wrong> {
-        let until = BLOCK.min(from + count);
-        self.digits_due = from + count - until;
-        (from..until)
-            .find(|&index| !block[index].is_ascii_hexdigit())
-            .map(|index| unexpected(block, index, "a hexadecimal digit"))
+    #[inline(always)]
+    fn check_escapes<S: Simd>(
+        &mut self,
+        block: &[u8; BLOCK],
+        lanes: Lanes<S>,
+        escaped: u64,
+    ) -> Option<Wrong> {
+        let long = escaped & lanes.equal(b'u');
+        let digits = long << 1 | long << 2 | long << 3 | long << 4 | self.digits_due;
+        self.digits_due = long >> 63 | long >> 62 | long >> 61 | long >> 60;
+        let wrong = escaped & !(lanes.short_escapes() | long) | digits & !lanes.hex_digits();
+        let index = first(wrong)?;
+        let expected = if digits >> index & 1 == 1 {
+            HEX_DIGIT
+        } else {
+            ESCAPE
+        };
+        Some(unexpected(block, index, expected))
     }
 }
 
+/// The place of the lowest bit that is set.
+#[inline(always)]
+fn first(mask: u64) -> Option<usize> {
+    bits(mask).next()
+}
+
 /// The places of the bits that are set, lowest first.
-#[inline]
+#[inline(always)]
 fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         (mask != 0).then(|| {
@@ -414,7 +427,7 @@ impl Structure {
 
     /// The bytes that [`Self::walk`] has to see: all outside of strings, the opening quote of a string
     /// for the whole of it, and the first white space after anything, for it ends a number.
-    #[inline]
+    #[inline(always)]
     fn events(&mut self, white_space: u64, quotes: u64, inside: u64) -> u64 {
         let tokens = !(inside | white_space | quotes);
         let ends = white_space & !inside & (tokens << 1 | self.adjoining);
@@ -423,11 +436,15 @@ impl Structure {
     }
 
     /// Takes a step for each event; finds the first that the grammar does not allow.
-    #[inline]
+    #[inline(always)]
     fn walk(&mut self, block: &[u8; BLOCK], events: u64) -> Option<Wrong> {
         for index in bits(events) {
-            match GRAMMAR[usize::from(self.state)][usize::from(block[index])] {
-                state @ ..STATES => self.state = state,
+            let step = GRAMMAR[usize::from(self.state)][usize::from(block[index])];
+            if step < STATES {
+                self.state = step;
+                continue;
+            }
+            match step {
                 OPEN_ARRAY if self.open(false) => self.state = ARRAY_START,
                 OPEN_OBJECT if self.open(true) => self.state = OBJECT_START,
                 OPEN_ARRAY | OPEN_OBJECT => return Some((index, Why::TooDeep)),
@@ -586,7 +603,7 @@ const fn first_of_value(byte: u8, shift: u8, after: u8) -> u8 {
 fn expected(state: u8) -> &'static str {
     let in_object = state > L;
     match if in_object { state - IN_OBJECT } else { state } {
-        START => "'['",
+        START => THE_ARRAY,
         ARRAY_START => "a value or ']'",
         ARRAY_VALUE | OBJECT_VALUE => "a value",
         ARRAY_NEXT => "',' or ']'",
@@ -640,5 +657,390 @@ impl Utf8 {
         self.begun[..begun.len()].copy_from_slice(begun);
         self.length = begun.len();
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    /// Feeds pieces of these lengths, over and over.
+    fn count(text: &[u8], lengths: &[usize]) -> Result<u64, NotJson> {
+        let mut counter = Counter::new();
+        let mut rest = text;
+        for &length in lengths.iter().cycle() {
+            let (piece, others) = rest.split_at(length.min(rest.len()));
+            counter.feed(piece)?;
+            rest = others;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        counter.finish()
+    }
+
+    fn count_at_once(text: impl AsRef<[u8]>) -> Result<u64, NotJson> {
+        count(text.as_ref(), &[usize::MAX])
+    }
+
+    /// What an independent parser finds. It has no limit of depth where it skips values.
+    fn oracle(text: &[u8]) -> Option<u64> {
+        let text = str::from_utf8(text).ok()?;
+        let elements: Vec<IgnoredAny> = serde_json::from_str(text).ok()?;
+        Some(elements.len() as u64)
+    }
+
+    #[test]
+    fn counts_the_elements_of_the_outermost_array_only() {
+        for (text, records) in [
+            ("[]", 0),
+            (" \r\n\t[ ] \n", 0),
+            ("[{}]", 1),
+            ("[[]]", 1),
+            (r#"[{"a": [1, 2, {"b": [3, 4]}], "c": {}}, {}]"#, 2),
+            (r#"["a,b", "]", "[", "\"],[\"", "\\", "\\\\\""]"#, 6),
+            ("[0, -0, 1.5e+3, -10.25E-7, 1e0, true, false, null]", 8),
+            (r#"["\u00e9\ud83d\ude00\uD800", "é日本😀"]"#, 2),
+        ] {
+            assert_eq!(count_at_once(text), Ok(records), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_array_is_refused_with_place_and_cause_and_without_content() {
+        let deep = "[".repeat(5000);
+        let cases: [(&[u8], &str); 20] = [
+            (b"", "it ends after 0 bytes, before the array does"),
+            (
+                b" [{\"a\":1}, {\"b\": \"secret",
+                "it ends after 24 bytes, before the array does",
+            ),
+            (b"[1", "it ends after 2 bytes, before the array does"),
+            (b"[tru", "it ends after 4 bytes, before the array does"),
+            (
+                b"[\"\xE6\x97",
+                "it ends after 4 bytes, before the array does",
+            ),
+            (
+                b"\n<!DOCTYPE html>",
+                "byte 1 is '<', expected '[' (is it HTML?)",
+            ),
+            (
+                br#"{"errors":[{"msg":"secret"}]}"#,
+                "byte 0 is '{', expected '[' (is it the description of an error?)",
+            ),
+            (
+                b"\x1F\x8B\x08",
+                "byte 0 is 0x1F, expected '[' (is it gzip?)",
+            ),
+            (
+                b"\xEF\xBB\xBF[]",
+                "byte 0 is 0xEF, expected '[' (is it a byte order mark?)",
+            ),
+            (
+                b"[]\n[]",
+                "byte 3 is '[', expected nothing more after the array",
+            ),
+            (b"[1,]", "byte 3 is ']', expected a value"),
+            (b"[1 2]", "byte 3 is '2', expected ',' or ']'"),
+            (
+                b"[01]",
+                "byte 2 is '1', expected more of a number, ',' or ']'",
+            ),
+            (
+                b"[t rue]",
+                "byte 2 is 0x20, expected the rest of true, false or null",
+            ),
+            (b"[{\"a\" 1}]", "byte 6 is '1', expected ':'"),
+            (
+                b"[\"a\nb\"]",
+                "byte 3 is 0x0A, expected the string to go on: control characters must be escaped",
+            ),
+            (
+                b"[\"\\x\"]",
+                "byte 3 is 'x', expected one of \"\\/bfnrtu after a backslash",
+            ),
+            (
+                b"[\"\\u12G4\"]",
+                "byte 6 is 'G', expected a hexadecimal digit",
+            ),
+            (b"[\"\xC3(\"]", "byte 2 is not UTF-8"),
+            (deep.as_bytes(), "byte 4096 opens more than 4096 brackets"),
+        ];
+        for (text, message) in cases {
+            let refusal = count_at_once(text).unwrap_err();
+            let message = format!("not a JSON array of records: {message}");
+            assert_eq!(refusal.to_string(), message);
+            assert_eq!(count(text, &[1]), Err(refusal), "split: {message}");
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_a_small_text_is_judged_as_the_oracle_does() {
+        // All states of the grammar, escapes and digits across the border of two blocks.
+        let text =
+            r#" [{"a":-0.5e+10,"b":[true,false,null],"c\n\u00e9":{}},"é\\" ,1,[2,"\ud83d"]] "#;
+        assert_eq!(count_at_once(text), Ok(4));
+        for shift in [0, 5, 50] {
+            for place in 0..text.len() {
+                for byte in 0..=u8::MAX {
+                    let mut changed = " ".repeat(shift).into_bytes();
+                    changed.extend_from_slice(text.as_bytes());
+                    changed[shift + place] = byte;
+                    assert_eq!(
+                        count_at_once(&changed).ok(),
+                        oracle(&changed),
+                        "{changed:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn characters_across_the_borders_of_blocks_and_stretches_are_judged_as_the_oracle_does() {
+        let whole = "é日😀\u{FFFF}";
+        let broken: [&[u8]; 7] = [
+            b"\xE6\x97",         // cut
+            b"\xF0\x9F\x98",     // cut
+            b"\x80",             // no beginning
+            b"\xC0\xAF",         // longer than needed
+            b"\xED\xA0\x80",     // half of a surrogate pair
+            b"\xF4\x90\x80\x80", // beyond the last
+            b"\xFF",
+        ];
+        let border = STRETCH * BLOCK;
+        for place in (BLOCK - 5..=BLOCK).chain(border - 5..=border) {
+            let before = format!("[\"{}", "-".repeat(place - 2));
+            for character in broken.into_iter().chain([whole.as_bytes()]) {
+                for after in ["\"]", "-\"]", "é\"]", ""] {
+                    let text = [before.as_bytes(), character, after.as_bytes()].concat();
+                    let verdict = count_at_once(&text);
+                    assert_eq!(verdict.ok(), oracle(&text));
+                    assert_eq!(count(&text, &[1]), verdict);
+                    assert_eq!(count(&text, &[border - 1, 2]), verdict);
+                    if let Err(refusal) = verdict
+                        && character != whole.as_bytes()
+                        && !after.is_empty()
+                    {
+                        let offset = place as u64;
+                        let why = Why::NotUtf8;
+                        assert_eq!(refusal, NotJson { offset, why });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_brackets_as_allowed_may_be_open() {
+        let depth = DEEPEST as usize;
+        let arrays = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(count_at_once(&arrays), Ok(1));
+        let objects = format!(
+            "[{}0{}]",
+            r#"{"a":"#.repeat(depth - 1),
+            "}".repeat(depth - 1)
+        );
+        assert_eq!(count_at_once(&objects), Ok(1));
+        // Brackets that do not match, far down.
+        let swapped = format!(
+            "[{}0]{}]",
+            r#"{"a":"#.repeat(depth - 1),
+            "}".repeat(depth - 2)
+        );
+        assert!(matches!(
+            count_at_once(&swapped).unwrap_err().why,
+            Why::Unexpected { byte: b']', .. }
+        ));
+    }
+
+    #[test]
+    fn a_refusal_is_final() {
+        let mut counter = Counter::new();
+        let refusal = counter.feed("x".repeat(64).as_bytes()).unwrap_err();
+        assert_eq!(counter.feed(b"[]"), Err(refusal));
+        assert_eq!(counter.finish(), Err(refusal));
+    }
+
+    #[test]
+    fn a_counter_is_small() {
+        assert!(size_of::<Counter>() < 1024);
+    }
+
+    /// Bytes that mean something, so that random changes lead far into the grammar.
+    const MEANINGFUL: &[u8] =
+        b"[]{},:\"\\/bfnrtu09aeE+-. \n\r\t\x00\x1F\x7F\x80\xA9\xBF\xC3\xE6\xED\xF0\xF4\xFF";
+
+    fn meaningful_bytes() -> impl Strategy<Value = Vec<u8>> {
+        vec(select(MEANINGFUL), 0..150)
+    }
+
+    fn space() -> impl Strategy<Value = &'static str> {
+        let long =
+            "\n                                                                              ";
+        prop_oneof![5 => Just(""), 2 => select(&[" ", "\n", "\r\n", "\t ", "\n    "][..]), 1 => Just(long)]
+    }
+
+    fn string() -> impl Strategy<Value = String> {
+        let part = select(
+            &[
+                "a",
+                "plain text, long enough to fill a block or two of the counter's; ",
+                "é",
+                "日",
+                "😀",
+                "\u{7F}",
+                r"\n",
+                r#"\""#,
+                r"\\",
+                r"\/",
+                r"\b\f\r\t",
+                r"\u00e9",
+                r"\ud800",
+                r"\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\\",
+                "[",
+                "]",
+                "{",
+                ",",
+                ":",
+            ][..],
+        );
+        vec(part, 0..12).prop_map(|parts| format!("\"{}\"", parts.concat()))
+    }
+
+    fn json(depth: u32) -> impl Strategy<Value = String> {
+        let number = "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,5})?";
+        let scalar = prop_oneof![
+            number,
+            string(),
+            select(&["true", "false", "null"][..]).prop_map(String::from)
+        ];
+        scalar.prop_recursive(depth, 64, 8, |element| {
+            prop_oneof![array_of(element.clone()), object_of(element)]
+        })
+    }
+
+    fn array_of(element: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let element = (space(), element, space())
+            .prop_map(|(before, text, after)| format!("{before}{text}{after}"));
+        (space(), vec(element, 0..8))
+            .prop_map(|(space, list)| format!("[{space}{}]", list.join(",")))
+    }
+
+    fn object_of(element: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let member = (string(), space(), space(), element, space()).prop_map(
+            |(name, before, between, text, after)| {
+                format!("{before}{name}{before}:{between}{text}{after}")
+            },
+        );
+        (space(), vec(member, 0..6))
+            .prop_map(|(space, list)| format!("{{{space}{}}}", list.join(",")))
+    }
+
+    fn array() -> impl Strategy<Value = String> {
+        let records = array_of(json(5));
+        (space(), records, space())
+            .prop_map(|(before, text, after)| format!("{before}{text}{after}"))
+    }
+
+    #[derive(Debug, Clone)]
+    enum Damage {
+        Replace(Index, u8),
+        Insert(Index, u8),
+        Delete(Index),
+        Cut(Index),
+        Append(Vec<u8>),
+    }
+
+    fn damage() -> impl Strategy<Value = Damage> {
+        let byte = || prop_oneof![select(MEANINGFUL), any::<u8>()];
+        prop_oneof![
+            (any::<Index>(), byte()).prop_map(|(at, byte)| Damage::Replace(at, byte)),
+            (any::<Index>(), byte()).prop_map(|(at, byte)| Damage::Insert(at, byte)),
+            any::<Index>().prop_map(Damage::Delete),
+            any::<Index>().prop_map(Damage::Cut),
+            array().prop_map(|text| Damage::Append(text.into_bytes())),
+        ]
+    }
+
+    impl Damage {
+        fn apply(&self, text: &mut Vec<u8>) {
+            match self {
+                Self::Append(more) => text.extend_from_slice(more),
+                Self::Insert(at, byte) => text.insert(at.index(text.len() + 1), *byte),
+                _ if text.is_empty() => {}
+                Self::Replace(at, byte) => {
+                    let at = at.index(text.len());
+                    text[at] = *byte;
+                }
+                Self::Delete(at) => drop(text.remove(at.index(text.len()))),
+                Self::Cut(at) => text.truncate(at.index(text.len())),
+            }
+        }
+    }
+
+    fn lengths() -> impl Strategy<Value = Vec<usize>> {
+        vec(prop_oneof![1..5_usize, 50..80_usize, 1..6000_usize], 1..8)
+    }
+
+    /// The verdict is the oracle's, however the text is split; what is wrong is where the text stops
+    /// being the beginning of an array.
+    fn judge(text: &[u8], lengths: &[usize]) -> Result<(), TestCaseError> {
+        let verdict = count_at_once(text);
+        prop_assert_eq!(verdict.ok(), oracle(text));
+        prop_assert_eq!(count(text, lengths), verdict);
+        let Err(NotJson { offset, why }) = verdict else {
+            return Ok(());
+        };
+        let place = usize::try_from(offset).expect("it is within the text");
+        let before = count_at_once(&text[..place]).map_err(|refusal| refusal.why);
+        prop_assert!(
+            matches!(before, Ok(_) | Err(Why::Cut)),
+            "{before:?} before {why:?}"
+        );
+        match why {
+            Why::Unexpected { byte, .. } => prop_assert_eq!(text[place], byte),
+            Why::NotUtf8 => prop_assert!(str::from_utf8(&text[place..]).is_err()),
+            Why::Cut => prop_assert_eq!(place, text.len()),
+            Why::TooDeep => prop_assert!(false, "no text here is that deep"),
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn arrays_are_counted_however_they_are_split(text in array(), lengths in lengths()) {
+            prop_assert!(count_at_once(&text).is_ok());
+            judge(text.as_bytes(), &lengths)?;
+        }
+
+        #[test]
+        fn damaged_arrays_are_judged_as_the_oracle_does(
+            text in array(), damage in vec(damage(), 1..4), lengths in lengths()
+        ) {
+            let mut text = text.into_bytes();
+            for damage in damage {
+                damage.apply(&mut text);
+            }
+            judge(&text, &lengths)?;
+        }
+
+        #[test]
+        fn the_inside_of_strings_is_judged_as_the_oracle_does(
+            inside in meaningful_bytes(), lengths in lengths()
+        ) {
+            judge(&[b"[\"", &inside[..], b"\"]"].concat(), &lengths)?;
+        }
+
+        #[test]
+        fn any_bytes_are_judged_as_the_oracle_does(text in meaningful_bytes(), lengths in lengths()) {
+            judge(&text, &lengths)?;
+        }
     }
 }

@@ -10,6 +10,9 @@
 //! The client repeats a request whose answer was lost. A write that had its effect then answers 412:
 //! "exists" and "changed" may mean one's own write, and callers look at what is there.
 
+mod erase;
+mod guards;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -259,6 +262,9 @@ fn metadata(about: &About) -> std::collections::HashMap<String, String> {
 impl Archive for Bucket {
     type Upload = BucketUpload;
     type Download = BucketDownload;
+
+    /// S3 computes the checksum itself, and checks what it keeps against it.
+    const HEAD_PROVES: bool = true;
 
     async fn list(
         &self,

@@ -9,6 +9,8 @@
 //! and files under `.tmp/`, which belong to a process that is seen to be dead (it holds a lock for as
 //! long as it lives) and are removed when the folder is next opened.
 
+mod erase;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};

@@ -139,6 +139,44 @@ impl fmt::Display for Key {
     }
 }
 
+/// The first segment of a key: what an object is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Commit records.
+    Manifests,
+    /// Fragments.
+    Data,
+    /// What is known of fragments, while their export is under way.
+    Receipts,
+    /// Leases.
+    Claims,
+    /// What came instead of fragments.
+    Quarantine,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifests => "manifests",
+            Self::Data => "data",
+            Self::Receipts => "receipts",
+            Self::Claims => "claims",
+            Self::Quarantine => "quarantine",
+        }
+    }
+}
+
+/// What starts the keys of all objects of a kind, of one app or of all.
+pub fn all_of(kind: Kind, app: Option<&AppId>) -> String {
+    let kind = kind.as_str();
+    app.map_or_else(|| format!("{kind}/"), |app| format!("{kind}/app={app}/"))
+}
+
+/// What starts the keys of all objects of a kind that belong to one export and are many.
+pub fn files_of(kind: Kind, export: &Export) -> String {
+    format!("{}/{export}/", kind.as_str())
+}
+
 /// What starts the keys of all manifests of one app and event.
 pub fn manifests_of(app: &AppId, event: Event) -> String {
     format!("manifests/app={app}/event={event}/")

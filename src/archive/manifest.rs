@@ -177,11 +177,8 @@ impl Manifest {
         }
         let mut ids: Vec<_> = receipts.iter().map(|receipt| &receipt.file_id).collect();
         ids.sort_unstable();
-        if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!(
-                "the file {:?} stands in the archive twice",
-                pair[0]
-            ));
+        if let Some([twice, _]) = ids.array_windows().find(|[a, b]| a == b) {
+            return Err(format!("the file {twice:?} stands in the archive twice"));
         }
         let archived = Archived {
             files,

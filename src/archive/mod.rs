@@ -6,10 +6,12 @@
 #[cfg(test)]
 pub(crate) mod behaviour;
 pub mod bucket;
+pub mod erase;
 pub mod folder;
 pub mod key;
 pub mod manifest;
 pub mod receipt;
+pub mod tombstone;
 
 use bytes::Bytes;
 
@@ -132,6 +134,10 @@ pub trait Archive: Send + Sync {
     type Upload: Upload;
     /// An object on its way out.
     type Download: Download;
+
+    /// Whether the length and checksum in a [`Head`] are the store's own, taken of the bytes that it
+    /// keeps, and so prove them. Where they are only notes beside the object, reading alone proves.
+    const HEAD_PROVES: bool = false;
 
     /// Calls `each` for every object whose key starts with `prefix`, in no particular order,
     /// without holding the whole listing.

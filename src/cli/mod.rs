@@ -7,11 +7,23 @@
 //! Each subcommand is a file with its `Args` and `async fn run(Args, &Screen) -> Result<ExitCode>`.
 
 mod completions;
+mod demo;
+mod erase;
 mod figures;
+mod progress;
+mod range;
+mod report;
+mod run;
 mod screen;
+mod simulate;
 mod site;
+mod status;
+mod stop;
+mod table;
 mod usage;
+mod verify;
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -51,19 +63,31 @@ named, 2 wrong usage or settings.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
+    Run(run::Args),
+    Simulate(simulate::Args),
+    /// Is the archive complete? Show the calendar of its weeks
+    Status(status::Args),
+    /// Is the archive right? Check every object against its manifest
+    Verify(verify::Args),
+    /// Write the state of the archive as one page of HTML
+    Report(report::Args),
+    /// Take a week out of the archive for good, on a person's request
+    Erase(erase::Args),
     /// Print a script that completes this command line in your shell
     Completions(completions::Args),
 }
 
 impl Command {
-    #[expect(
-        clippy::unused_async,
-        unused_variables,
-        reason = "the first subcommand that waits is on its way"
-    )]
     async fn run(self, screen: &Screen) -> anyhow::Result<ExitCode> {
         match self {
-            // Each as: Self::Status(args) => status::run(args, screen).await,
+            Self::Demo(args) => demo::run(args, screen).await,
+            Self::Run(args) => run::run(args, screen).await,
+            Self::Simulate(args) => simulate::run(args, screen).await,
+            Self::Status(args) => status::run(args, screen).await,
+            Self::Verify(args) => verify::run(args, screen).await,
+            Self::Report(args) => report::run(args, screen).await,
+            Self::Erase(args) => erase::run(args, screen).await,
             Self::Completions(args) => completions::run(&args),
         }
     }
@@ -93,15 +117,11 @@ pub fn main() -> ExitCode {
 /// Says what is wrong and what to do about it, in one place and one form.
 fn complain(error: &anyhow::Error) -> ExitCode {
     let usage = error.downcast_ref::<Usage>();
-    let mut text = format!(
-        "{} {error:#}\n",
-        console::style("error:").red().bold().for_stderr()
-    );
+    let word = |word| console::style(word).bold().for_stderr();
+    let mut text = format!("{} {error:#}\n", word("error:").red());
     if let Some(hint) = usage.and_then(Usage::hint) {
-        text += &format!(
-            "{} {hint}\n",
-            console::style("hint:").cyan().bold().for_stderr()
-        );
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {hint}", word("hint:").cyan());
     }
     // Nobody is left to be told where standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());

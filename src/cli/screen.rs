@@ -1,17 +1,21 @@
 //! Standard error: live progress on a terminal, log lines elsewhere, and never one across the other.
 
+use std::fmt;
 use std::io::{self, Write};
 
-use console::Term;
+use console::{Style, Term};
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use tracing::Level;
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::usage::Usage;
+use crate::export::Time;
 
 /// Standard error.
 #[derive(Debug, Clone)]
@@ -47,12 +51,13 @@ impl Screen {
         };
         let screen = Self { bars, live };
         let lines = tracing_subscriber::fmt::layer()
-            .with_target(false)
-            .with_ansi(console::colors_enabled_stderr())
+            .event_format(Format { dated: !live })
             .with_writer(screen.clone());
         // Of the libraries below only warnings: what they log in detail may hold secrets.
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::from_level(Level::WARN)))
+            // It warns of every place where there are no credentials; what is missing is said in the end.
+            .with_target("aws_config", level.min(LevelFilter::ERROR))
             .with_target(env!("CARGO_CRATE_NAME"), level);
         tracing_subscriber::registry()
             .with(lines)
@@ -71,12 +76,76 @@ impl Screen {
         self.live
     }
 
+    /// How many rows and columns the terminal has.
+    pub fn size() -> (usize, usize) {
+        let (rows, columns) = Term::stderr().size();
+        (rows.into(), columns.into())
+    }
+
     /// Says something to the person, above the bars.
     pub fn say(&self, line: &str) {
         self.bars.suspend(|| {
             // Nobody is left to be told where standard error is closed.
             let _ = writeln!(io::stderr(), "{line}");
         });
+    }
+}
+
+/// How a log line looks.
+struct Format {
+    /// With its time: nobody watches, it is read later.
+    dated: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Format
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut line: format::Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let level = *event.metadata().level();
+        let word = match level {
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        };
+        let style = match level {
+            Level::ERROR => Style::new().red().bold(),
+            Level::WARN => Style::new().yellow().bold(),
+            _ => Style::new().dim(),
+        };
+        if self.dated {
+            write!(line, "{} ", Time::now())?;
+        }
+        write!(line, "{}: ", style.for_stderr().apply_to(word))?;
+        let mut message = Message {
+            line,
+            written: Ok(()),
+        };
+        event.record(&mut message);
+        message.written?;
+        writeln!(message.line)
+    }
+}
+
+/// Writes an event's message; its fields repeat for programs what the message says to people.
+struct Message<'a> {
+    line: format::Writer<'a>,
+    written: fmt::Result,
+}
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.written = write!(self.line, "{value:?}");
+        }
     }
 }
 

@@ -305,12 +305,12 @@ mod tests {
             archive: Folder::open(folder.path()).unwrap(),
             queue: Kept::default(),
             rules: Rules {
-                stall: Duration::from_secs(7_200),
-                deadline: Duration::from_secs(86_400),
-                poll_limit: Duration::from_secs(120),
+                stall: Duration::from_hours(2),
+                deadline: Duration::from_hours(24),
+                poll_limit: Duration::from_mins(2),
                 lease: Lease::Delivery {
-                    poll: Duration::from_secs(720),
-                    copy: Duration::from_secs(1_800),
+                    poll: Duration::from_mins(12),
+                    copy: Duration::from_mins(30),
                 },
             },
             budget: Budget::new(0, 1),
@@ -362,7 +362,7 @@ mod tests {
             start("st-2").replace("\"version\":1", "\"version\":9"),
         ];
         let event = event(&bodies.each_ref().map(String::as_str));
-        let limit = Instant::now() + Duration::from_secs(120);
+        let limit = Instant::now() + Duration::from_mins(2);
         let answer = batch(&outside, Line::Poll, &event, Some(limit))
             .await
             .unwrap();
@@ -417,36 +417,46 @@ mod tests {
 
     fn scope() -> Scope {
         Scope {
-            apps: vec!["st-1".parse().unwrap()],
+            // The sample events' own.
+            apps: vec!["st-1a2b3c4d-5e6f-4071-8293-a4b5c6d7e8f9".parse().unwrap()],
             events: vec![Event::All],
             since: None,
             catch_up_weeks: 2,
             lookback_weeks: 0,
-            settle: Duration::from_secs(3_600),
-            apart: Duration::from_secs(60),
+            settle: Duration::from_hours(1),
+            apart: Duration::from_mins(1),
         }
     }
 
     #[tokio::test]
-    async fn a_scheduled_event_enqueues_what_is_missing_and_says_so() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = outside(&folder);
-        let event = json!({
-            "detail-type": "Scheduled Event",
-            "source": "aws.scheduler",
-            "time": "2025-01-27T06:00:00Z",
-            "detail": "{}",
-        });
-        let summary = enqueue(&outside, &scope(), &event, None).await.unwrap();
-        let answer = serde_json::to_value(&summary).unwrap();
-        assert_eq!(
-            answer["exports"][0]["enqueued"],
-            json!(["2025-01-13", "2025-01-20"])
-        );
-        let metrics = outside.take_metrics();
-        let line = metrics.line("x", summary.time, Duration::ZERO).unwrap();
-        assert!(line.contains(r#""WeeksMissing":2"#), "{line}");
-        assert_eq!(outside.queue.sent.into_inner().unwrap().len(), 2);
+    async fn the_sample_events_enqueue_what_is_missing_and_say_so() {
+        let tick = include_str!("../../events/enqueue-scheduled.json");
+        let backfill = include_str!("../../events/enqueue-backfill.json");
+        let replace = include_str!("../../events/enqueue-replace.json");
+        for (event, enqueued, sent, missing) in [
+            (tick, json!(["2025-01-13", "2025-01-20"]), 2, Some(2)),
+            (
+                backfill,
+                json!(["2025-01-06", "2025-01-13", "2025-01-20"]),
+                3,
+                None,
+            ),
+            (replace, json!(["2025-01-20"]), 0, None), // a dry run
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let outside = outside(&folder);
+            let event = serde_json::from_str(event).unwrap();
+            let summary = enqueue(&outside, &scope(), &event, None).await.unwrap();
+            let answer = serde_json::to_value(&summary).unwrap();
+            assert_eq!(answer["exports"][0]["enqueued"], enqueued, "{event}");
+            assert_eq!(outside.queue.sent.lock().unwrap().len(), sent, "{event}");
+            let line = outside
+                .take_metrics()
+                .line("x", summary.time, Duration::ZERO);
+            let line = line.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+            let told = line.and_then(|line| line["WeeksMissing"].as_u64());
+            assert_eq!(told, missing, "{event}");
+        }
     }
 
     #[tokio::test]

@@ -59,7 +59,7 @@ pub fn report(export: &Export, report: &Report) {
             tracing::info!(%export, %job, "{export}: job {job}, which was under way, is carried on");
         }
         Report::Looked { percent } => {
-            let done = percent.unwrap_or_default();
+            let done = percent.map_or_else(|| "?".to_owned(), |percent| percent.to_string());
             tracing::info!(%export, percent, "{export}: {done} % exported");
         }
         Report::HostTrouble(error) => {

@@ -1,4 +1,4 @@
-//! What an invocation tells CloudWatch: one line in the embedded metric format, on standard output.
+//! What an invocation tells `CloudWatch`: one line in the embedded metric format, on standard output.
 //!
 //! No metric has a dimension: each combination of dimensions is a metric of its own, and is paid for.
 //! Which export, which reason, which refusal stand beside the values, where a query of the log finds
@@ -14,7 +14,7 @@ use crate::kore::ApiError;
 use crate::stages::Report;
 use crate::stages::enqueue::{Request, Summary};
 
-/// CloudWatch takes so many values of one metric in a line. An invocation has ten messages, so
+/// `CloudWatch` takes so many values of one metric in a line. An invocation has ten messages, so
 /// nothing is cut unless somebody raises that tenfold.
 const MOST_VALUES: usize = 100;
 

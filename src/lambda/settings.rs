@@ -19,7 +19,7 @@ const VISIBILITY_LIMITS: u32 = 6;
 
 /// Far apart enough that the host's limit of 60 requests a minute is met with many weeks under way;
 /// nobody waits for a backfill.
-const APART: Duration = Duration::from_secs(60);
+const APART: Duration = Duration::from_mins(1);
 
 /// Everything a function is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,7 +266,7 @@ impl Reader<'_> {
             host: host?,
             allow_private_network: allow_private_network?,
             secret: secret?,
-            deadline: minutes(deadline?) * 60,
+            deadline: Duration::from_hours(deadline?.into()),
             queues: Urls {
                 poll: poll?,
                 copy: Some(copy?),
@@ -329,7 +329,7 @@ impl Reader<'_> {
 }
 
 fn minutes(minutes: u32) -> Duration {
-    seconds(minutes) * 60
+    Duration::from_mins(minutes.into())
 }
 
 fn seconds(seconds: u32) -> Duration {
@@ -393,14 +393,14 @@ mod tests {
         assert_eq!(scope.apps.len(), 2);
         assert_eq!(scope.events, [Event::All, Event::ThumbsDown]);
         assert_eq!(scope.since, parse_date("2025-01-08").ok());
-        assert_eq!(scope.settle, Duration::from_secs(3_600));
+        assert_eq!(scope.settle, Duration::from_hours(1));
 
         let Function::Poll { stage, stall } = with("poll", &[]).unwrap().function else {
             panic!("not poll")
         };
-        assert_eq!(stage.poll_limit(), Duration::from_secs(120));
-        assert_eq!(stage.deadline, Duration::from_secs(86_400));
-        assert_eq!(stall, Duration::from_secs(7_200));
+        assert_eq!(stage.poll_limit(), Duration::from_mins(2));
+        assert_eq!(stage.deadline, Duration::from_hours(24));
+        assert_eq!(stall, Duration::from_hours(2));
 
         let own = [
             ("FILE_HOSTS", "files.example.com"),

@@ -15,6 +15,7 @@ fn message(hop: u32, work: Work) -> Message {
         hop,
         first_start: None,
         not_before: None,
+        weathered: 0,
         base: None,
         work,
     }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Edges;
-use super::message::{ChainId, Message, Work};
+use super::message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 use crate::archive::{Archive as _, ArchiveError, Created, ETag, Key, Replaced};
 use crate::export::{Export, JobId, Time};
 
@@ -14,9 +14,12 @@ use crate::export::{Export, JobId, Time};
 pub struct Claim {
     /// Whose it is.
     pub chain: ChainId,
-    /// How many jobs the chain has started, the one being started included.
+    /// How many jobs the chain has started, the one being started included; more than it can have
+    /// once it has ended.
     pub attempt: u32,
-    /// The highest hop that has been sent.
+    /// When that attempt was won.
+    pub tried_at: Time,
+    /// The highest hop of the poll stage that has been sent; more than it can have once it has ended.
     pub hop: u32,
     /// The job under way.
     pub job: Option<JobId>,
@@ -29,11 +32,35 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether its chain is taken to be at work.
+    /// Until when its chain is taken to be at work; `None` once it has ended, whatever the clocks of
+    /// others say.
+    pub fn live_until(&self) -> Option<Time> {
+        (!self.has_ended()).then_some(self.until)
+    }
+
+    /// Whether its chain is taken to be at work now.
     pub fn is_live(&self, now: Time) -> bool {
-        now < self.until
+        self.live_until().is_some_and(|until| now < until)
+    }
+
+    /// Whether its chain has committed the export or given it up.
+    fn has_ended(&self) -> bool {
+        self.hop >= ENDED_HOP
+    }
+
+    /// Overtakes every message that the chain may still have.
+    fn end(&mut self, now: Time) {
+        self.until = now;
+        self.job = None;
+        self.hop = ENDED_HOP;
+        self.attempt = ENDED_ATTEMPT;
     }
 }
+
+/// No message has this hop, nor the one that a message may have at most (`MOST_HOPS` and one).
+const ENDED_HOP: u32 = MOST_HOPS + 2;
+/// No message has this attempt.
+const ENDED_ATTEMPT: u32 = MOST_ATTEMPTS + 1;
 
 /// A claim and its version.
 pub(super) type Held = (Claim, ETag);
@@ -111,17 +138,15 @@ pub(super) fn turn(message: &Message, found: Option<(Option<Claim>, ETag)>, now:
         return Turn::Free(found);
     };
     if claim.chain != message.chain {
-        return if claim.is_live(now) {
-            Turn::Held(claim.until)
-        } else {
-            Turn::Free(Some((Some(claim), etag)))
+        return match claim.live_until().filter(|until| now < *until) {
+            Some(until) => Turn::Held(until),
+            None => Turn::Free(Some((Some(claim), etag))),
         };
     }
     let overtaken = match message.work {
-        // The claim that this very message made before it was cut off has its hop.
-        Work::Start => {
-            claim.hop > message.hop || (claim.attempt > message.attempt && claim.hop != message.hop)
-        }
+        // A higher attempt does not overtake it: the message itself may have won that attempt before
+        // it was cut off, and come back with a higher hop. Then it must go on, or nobody does.
+        Work::Start => claim.hop > message.hop,
         Work::Look(_) => claim.hop > message.hop || claim.attempt > message.attempt,
         Work::Copy(_) => claim.attempt > message.attempt,
     };
@@ -152,7 +177,13 @@ pub(super) async fn take<E: Edges>(
     let claim = Claim {
         chain: message.chain.clone(),
         attempt: take.attempt,
-        hop: message.hop,
+        tried_at: edges.now(),
+        // The hops of copies are no fences, and must not overtake the start of a new job.
+        hop: if let Work::Copy(_) = message.work {
+            0
+        } else {
+            message.hop
+        },
         job: take.job,
         until: take.until,
         writer: writer(edges),
@@ -165,36 +196,51 @@ pub(super) async fn take<E: Edges>(
     Ok(etag.map(|etag| (claim, etag)))
 }
 
-/// Changes the claim while it is this chain's, whoever else writes to it. `false`: it is not.
+/// How a change of the claim ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Amended {
+    /// It is as it should be.
+    Done,
+    /// It is another chain's.
+    Theirs,
+    /// It is gone, or nonsense, or written by others all the time.
+    Lost,
+}
+
+/// Changes the claim while it is this chain's, whoever else writes to it.
 async fn amend<E: Edges>(
     edges: &E,
     export: &Export,
     chain: &ChainId,
     change: impl Fn(&mut Claim) + Send + Sync,
-) -> Result<bool, ArchiveError> {
+) -> Result<Amended, ArchiveError> {
     for _ in 0..TRIES {
-        let Some((Some(mut claim), etag)) = read(edges, export).await? else {
-            return Ok(false);
+        let Some((Some(found), etag)) = read(edges, export).await? else {
+            return Ok(Amended::Lost);
         };
-        if claim.chain != *chain {
-            return Ok(false);
+        if found.chain != *chain {
+            return Ok(Amended::Theirs);
         }
+        let mut claim = found.clone();
         change(&mut claim);
+        if claim == found {
+            return Ok(Amended::Done);
+        }
         claim.writer = writer(edges);
         if write(edges, export, &claim, Some(&etag)).await?.is_some() {
-            return Ok(true);
+            return Ok(Amended::Done);
         }
     }
-    Ok(false)
+    Ok(Amended::Lost)
 }
 
-/// Notes the job that was started. `false`: another chain has taken over meanwhile.
+/// Notes the job that was started, so that it is found again if the next message does not go out.
 pub(super) async fn note_job<E: Edges>(
     edges: &E,
     message: &Message,
     attempt: u32,
     job: &JobId,
-) -> Result<bool, ArchiveError> {
+) -> Result<Amended, ArchiveError> {
     amend(edges, &message.export, &message.chain, |claim| {
         if claim.attempt == attempt {
             claim.job = Some(job.clone());
@@ -211,7 +257,7 @@ pub(super) async fn refund<E: Edges>(edges: &E, message: &Message, attempt: u32)
         }
     };
     let result = amend(edges, &message.export, &message.chain, change).await;
-    matches!(result, Ok(true))
+    matches!(result, Ok(Amended::Done))
 }
 
 /// Raises the hop after the next message was sent, and renews. A failure costs work at most: the
@@ -224,10 +270,12 @@ pub(super) async fn advance<E: Edges>(
     until: Time,
 ) {
     let change = |claim: &mut Claim| {
-        claim.hop = claim.hop.max(hop);
-        claim.until = claim.until.max(until);
+        if !claim.has_ended() {
+            claim.hop = claim.hop.max(hop);
+            claim.until = claim.until.max(until);
+        }
     };
-    noted(edges, export, amend(edges, export, chain, change).await);
+    noted(export, amend(edges, export, chain, change).await);
 }
 
 /// Renews the lease of a chain that is alive in this process.
@@ -240,7 +288,11 @@ pub async fn renew<E: Edges>(
     chain: &ChainId,
     until: Time,
 ) -> Result<(), ArchiveError> {
-    let change = |claim: &mut Claim| claim.until = claim.until.max(until);
+    let change = |claim: &mut Claim| {
+        if !claim.has_ended() {
+            claim.until = claim.until.max(until);
+        }
+    };
     amend(edges, export, chain, change).await.map(|_| ())
 }
 
@@ -254,23 +306,20 @@ pub async fn release<E: Edges>(
     chain: &ChainId,
 ) -> Result<(), ArchiveError> {
     let now = edges.now();
-    amend(edges, export, chain, |claim| claim.until = now)
-        .await
-        .map(|_| ())
+    let change = |claim: &mut Claim| claim.until = claim.until.min(now);
+    amend(edges, export, chain, change).await.map(|_| ())
 }
 
 /// The export is archived: the claim lapses now and forgets failures and job.
 pub(super) async fn finish<E: Edges>(edges: &E, message: &Message) {
     let now = edges.now();
     let change = |claim: &mut Claim| {
-        claim.until = now;
-        claim.job = None;
-        claim.hop = claim.hop.max(message.hop + 1);
-        claim.attempt = claim.attempt.max(message.attempt + 1);
+        if !claim.has_ended() {
+            claim.end(now);
+        }
         claim.failures = 0;
     };
     noted(
-        edges,
         &message.export,
         amend(edges, &message.export, &message.chain, change).await,
     );
@@ -281,21 +330,20 @@ pub(super) async fn finish<E: Edges>(edges: &E, message: &Message) {
 pub(super) async fn fail<E: Edges>(edges: &E, message: &Message) {
     let now = edges.now();
     let change = |claim: &mut Claim| {
-        claim.until = now;
-        claim.job = None;
-        claim.hop = claim.hop.max(message.hop + 1);
-        claim.attempt = claim.attempt.max(message.attempt + 1);
-        claim.failures = claim.failures.saturating_add(1);
+        // Two slices may give up at once: that is one failure.
+        if !claim.has_ended() {
+            claim.end(now);
+            claim.failures = claim.failures.saturating_add(1);
+        }
     };
     noted(
-        edges,
         &message.export,
         amend(edges, &message.export, &message.chain, change).await,
     );
 }
 
 /// A claim only saves work, so trouble with it is told and not passed on.
-fn noted<E: Edges>(_edges: &E, export: &Export, result: Result<bool, ArchiveError>) {
+fn noted(export: &Export, result: Result<Amended, ArchiveError>) {
     if let Err(error) = result {
         tracing::warn!(%export, %error, "the claim of {export} could not be brought up to date");
     }

@@ -36,6 +36,10 @@ pub(super) async fn wanted<E: Edges>(edges: &E, message: &Message) -> Result<Wan
         (Some(_), Some(_)) => ("its manifest was replaced already", Outcome::Archived),
         (None, Some(_)) => ("the manifest to replace is gone", Outcome::Overtaken),
     };
+    if outcome == Outcome::Archived {
+        // The run that committed may have been cut off, or not have heard that it did.
+        claim::finish(edges, message).await;
+    }
     edges.report(&message.export, Report::Ended { why });
     Ok(Wanted::No(outcome))
 }
@@ -115,7 +119,7 @@ fn superseded(old: Manifest, bytes: &[u8]) -> Vec<Superseded> {
 }
 
 /// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.

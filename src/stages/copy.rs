@@ -312,7 +312,7 @@ async fn later<E: Edges>(
     wait: Option<Duration>,
 ) -> Result<Outcome, StageError> {
     let backoff = pace::backoff(slice.troubled, edges.random());
-    let delay = wait.map_or(backoff, |asked| asked.max(backoff));
+    let delay = pace::asked(wait).map_or(backoff, |asked| asked.max(backoff));
     edges.report(&message.export, Report::Delayed { delay, why });
     let rest = Slice {
         fragments: left,
@@ -371,6 +371,18 @@ async fn complete<E: Edges>(
                 Err(why) => return restart(edges, message, why).await,
             }
         }
+    }
+    // A file may have been copied by another run, from another answer about the job.
+    let files = by_id(job);
+    if let Some(other) = stands
+        .values()
+        .find(|receipt| !files.contains_key(receipt.file_id.as_str()))
+    {
+        let why = format!(
+            "{} holds the file {:?}, which the job no longer names",
+            other.key, other.file_id
+        );
+        return restart(edges, message, why).await;
     }
     let receipts: Vec<_> = stands.into_values().collect();
     let facts = JobFacts {

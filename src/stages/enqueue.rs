@@ -211,6 +211,9 @@ enum Found {
 /// What a claim says of a missing week.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Lease {
+    /// Until when a chain is at work.
+    live_until: Option<Time>,
+    /// Until when one was.
     until: Option<Time>,
     failures: u32,
 }
@@ -284,9 +287,8 @@ fn apps(scope: &Scope, request: &Request) -> Vec<AppId> {
         }) => apps,
         _ => &scope.apps,
     };
-    BTreeSet::from_iter(wish.iter().cloned())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().cloned().collect();
+    distinct.into_iter().collect()
 }
 
 fn events(scope: &Scope, request: &Request) -> Vec<Event> {
@@ -297,9 +299,8 @@ fn events(scope: &Scope, request: &Request) -> Vec<Event> {
         }) => events,
         _ => &scope.events,
     };
-    BTreeSet::from_iter(wish.iter().copied())
-        .into_iter()
-        .collect()
+    let distinct: BTreeSet<_> = wish.iter().copied().collect();
+    distinct.into_iter().collect()
 }
 
 /// A deed that sends a message.
@@ -437,7 +438,7 @@ fn may_replace(scope: &Scope, request: &Request, week: Week, now: Time) -> bool 
 /// What is done about a due week. Pure.
 fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) -> Deed {
     let explicit = matches!(request, Request::Explicit(_));
-    let (base, Lease { until, failures }) = match found {
+    let (base, lease) = match found {
         Found::Archived => return Deed::Leave,
         Found::Missing(lease) => (None, lease),
         Found::Replaceable(etag, committed, lease) => {
@@ -451,26 +452,27 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
             (Some(etag.clone()), lease)
         }
     };
-    let live = until.filter(|until| now < *until);
-    let peace = peace(*until, *failures).filter(|until| now < *until);
+    let failures = lease.failures;
+    let live = lease.live_until.filter(|until| now < *until);
+    let peace = peace(lease.until, failures).filter(|until| now < *until);
     match (live, peace) {
         (Some(_), _) if !explicit => Deed::Underway,
         (None, Some(until)) if !explicit => Deed::Wait(Waiting {
             week,
-            failures: *failures,
+            failures,
             until,
         }),
         // A person asked: the chain begins when another can no longer be at work.
         (live, _) => Deed::Enqueue {
             base,
-            failed_before: *failures > 0,
+            failed_before: failures > 0,
             not_before: live,
         },
     }
 }
 
 /// Until when a failed export is left in peace.
-fn peace(until: Option<Time>, failures: u32) -> Option<Time> {
+pub fn peace(until: Option<Time>, failures: u32) -> Option<Time> {
     let days = 1u32
         .checked_shl(failures)
         .unwrap_or(u32::MAX)
@@ -513,6 +515,7 @@ async fn lease<E: Edges>(edges: &E, export: &Export) -> Result<Lease, StageError
     Ok(found
         .and_then(|(claim, _)| claim)
         .map_or_else(Lease::default, |claim| Lease {
+            live_until: claim.live_until(),
             until: Some(claim.until),
             failures: claim.failures,
         }))

@@ -322,16 +322,14 @@ async fn pass<E: Edges>(
             let facts = reader.facts(&part)?;
             return store_small(edges, wanted, agreed, facts, part.freeze()).await;
         }
-        match agreed.or(wanted.file.records) {
-            Some(expected) => store_large(edges, wanted, expected, reader, part).await,
-            None => {
-                while !reader.ended {
-                    part.clear();
-                    reader.fill(&mut part).await?;
-                }
-                Ok(Pass::Counted(reader.facts(&part)?.records))
-            }
+        if let Some(expected) = agreed.or(wanted.file.records) {
+            return store_large(edges, wanted, expected, reader, part).await;
         }
+        while !reader.ended {
+            part.clear();
+            reader.fill(&mut part).await?;
+        }
+        Ok(Pass::Counted(reader.facts(&part)?.records))
     };
     match passed.await {
         Ok(pass) | Err(Interrupted::Pass(pass)) => Ok(pass),

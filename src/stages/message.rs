@@ -44,6 +44,8 @@ pub struct Message {
     pub first_start: Option<Time>,
     /// Before this it is only delayed again.
     pub not_before: Option<Time>,
+    /// How often in a row the archive did not answer; sets the backoff.
+    pub weathered: u32,
     /// The version of the manifest to replace; `None` for a week that is missing.
     pub base: Option<ETag>,
     /// What is to be done.
@@ -130,12 +132,19 @@ struct Wire {
     first_start: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     not_before: Option<Time>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    weathered: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<ETag>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     job: Option<Looking>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slice: Option<WireSlice>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -174,6 +183,7 @@ impl Message {
             hop: 0,
             first_start: None,
             not_before: None,
+            weathered: 0,
             base,
             work: Work::Start,
         }
@@ -185,6 +195,7 @@ impl Message {
         Self {
             hop: self.hop + 1,
             not_before: None,
+            weathered: 0,
             work,
             ..self.clone()
         }
@@ -208,6 +219,7 @@ impl Message {
             hop: self.hop,
             first_start: self.first_start,
             not_before: self.not_before,
+            weathered: self.weathered,
             base: self.base.clone(),
             job,
             slice,
@@ -261,6 +273,7 @@ impl Message {
             hop: wire.hop,
             first_start: wire.first_start,
             not_before: wire.not_before,
+            weathered: wire.weathered,
             base: wire.base,
             work,
         })

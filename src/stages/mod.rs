@@ -26,6 +26,7 @@ use crate::archive::{Archive, ArchiveError, PART_BYTES};
 use crate::export::{Export, Invalid, JobId, Time};
 use crate::kore::{ApiError, Kore};
 use crate::queue::{DeadLetter, LONGEST_DELAY, Outgoing, Queue, QueueError};
+pub(crate) use commit::hex;
 use message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 
 /// The outside, as the stages see it.
@@ -268,9 +269,6 @@ pub enum StageError {
     Queue(#[from] QueueError),
 }
 
-/// How long to wait when the archive does not answer.
-const ARCHIVE_PAUSE: Duration = Duration::from_secs(60);
-
 /// Does one message's work. `limit` is when this run must have ended, where it must.
 ///
 /// # Errors
@@ -281,8 +279,12 @@ pub async fn handle<E: Edges>(
     message: &Message,
     limit: Option<Instant>,
 ) -> Result<Outcome, StageError> {
-    if let Some(due) = message.not_before.filter(|due| edges.now() < *due) {
-        let wait = due.since(edges.now());
+    let now = edges.now();
+    if let Some(due) = message.not_before.filter(|due| now < *due) {
+        if let Some(reason) = exhausted(message, edges.rules(), now) {
+            return give_up(edges, message, reason, false).await;
+        }
+        let wait = due.since(now);
         return send_after(edges, message.with(message.work.clone()), wait).await;
     }
     let result = match &message.work {
@@ -294,10 +296,17 @@ pub async fn handle<E: Edges>(
         Err(StageError::Archive(error @ ArchiveError::Unavailable { .. }))
             if message.hop <= MOST_HOPS =>
         {
-            let delay = pace::jittered(ARCHIVE_PAUSE, edges.random());
+            if let Some(reason) = exhausted(message, edges.rules(), edges.now()) {
+                return give_up(edges, message, format!("{reason}; {error}"), false).await;
+            }
+            let delay = pace::weather(message.weathered, edges.random());
             let why = error.to_string();
             edges.report(&message.export, Report::Delayed { delay, why });
-            send_after(edges, message.with(message.work.clone()), delay).await
+            let next = Message {
+                weathered: message.weathered.saturating_add(1),
+                ..message.with(message.work.clone())
+            };
+            send_after(edges, next, delay).await
         }
         other => other,
     }

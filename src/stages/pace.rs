@@ -17,6 +17,13 @@ const SHARE_LATE: f64 = 0.03;
 const MOST_AGES: f64 = 3.0;
 /// The first pause after trouble.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The first pause when the archive does not answer.
+const FIRST_WEATHER: Duration = Duration::from_secs(30);
+/// The longest: what one message can be delayed.
+const LONGEST_WEATHER: Duration = crate::queue::LONGEST_DELAY;
+/// The longest wait that the host may ask for: its limits roll over an hour. Without this bound a wrong
+/// header would keep an export, and its claim, for years.
+const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 /// The longest pause after trouble.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -53,6 +60,22 @@ pub fn backoff(n: u32, random: u64) -> Duration {
         .saturating_mul(1 << n.min(16))
         .min(LONGEST_PAUSE);
     jittered(pause, random)
+}
+
+/// How long to wait when the archive did not answer for the `n`th time in a row, counted from 0.
+///
+/// While it is away nothing tells a duplicate from its original, so each round may double messages:
+/// there are to be few, up to one in a quarter of an hour.
+pub fn weather(n: u32, random: u64) -> Duration {
+    let pause = FIRST_WEATHER
+        .saturating_mul(1 << n.min(16))
+        .min(LONGEST_WEATHER);
+    jittered(pause, random).min(LONGEST_WEATHER)
+}
+
+/// What the host asks for, within reason.
+pub fn asked(retry_after: Option<Duration>) -> Option<Duration> {
+    retry_after.map(|asked| asked.min(LONGEST_ASKED))
 }
 
 /// Up to a twentieth more or less, so that many waiters do not come back together.

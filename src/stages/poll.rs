@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::claim::{self, Take, Turn};
+use super::claim::{self, Amended, Take, Turn};
 use super::commit::{self, Wanted};
 use super::message::{Fragment, Looking, MOST_ATTEMPTS, Message, Slice, Work};
 use super::{
@@ -43,30 +43,16 @@ pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outc
     if let Some(job) = resumed.or(adopted).and_then(|claim| claim.job.clone()) {
         let attempt = resumed.map_or(message.attempt, |claim| claim.attempt);
         edges.report(&message.export, Report::Adopted { job: job.clone() });
-        let found = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
-        let job_taken = Take {
+        let message = Message {
             attempt,
-            job: Some(job.clone()),
-            until: lease(edges.rules(), now),
+            ..message.clone()
         };
-        return match claim::take(edges, message, found, job_taken).await? {
-            Some(_) => {
-                look_next(
-                    edges,
-                    &Message {
-                        attempt,
-                        ..message.clone()
-                    },
-                    job,
-                )
-                .await
-            }
-            None => again(edges, message).await,
-        };
+        // The look takes the claim: if this run is cut off here, the job is still found in it.
+        return look_next(edges, &message, job).await;
     }
     if let Some(claim) = resumed {
         // Somebody may be starting the job this very moment; after one function limit, nobody is.
-        let since = now.since(claim.until.before(lease_span(edges.rules())));
+        let since = now.since(claim.tried_at);
         if since < edges.rules().poll_limit {
             let wait = edges.rules().poll_limit.saturating_sub(since);
             return send_after(edges, message.clone(), wait).await;
@@ -103,8 +89,15 @@ async fn start_job<E: Edges>(
                 attempt,
             };
             edges.report(&message.export, started);
-            if !claim::note_job(edges, message, attempt, &job.id).await? {
-                return Ok(overtaken(edges, message));
+            match claim::note_job(edges, message, attempt, &job.id).await {
+                Ok(Amended::Theirs) => return Ok(overtaken(edges, message)),
+                Ok(Amended::Done) => {}
+                // The next message carries the id as well, and only a run that is cut off right here
+                // loses the job. To stop here would lose it for certain.
+                Ok(Amended::Lost) | Err(_) => {
+                    let (export, job) = (&message.export, &job.id);
+                    tracing::warn!(%export, %job, "the job {job} could not be noted in the claim of {export}");
+                }
             }
             return look_next(
                 edges,
@@ -145,7 +138,7 @@ async fn free<E: Edges>(
     let refunded = claim::refund(edges, message, spent).await;
     let attempt = if refunded { spent } else { spent + 1 };
     // Without a word from the host, half a rate window is a good guess.
-    let delay = retry_after.unwrap_or(Duration::from_secs(30));
+    let delay = pace::asked(retry_after).unwrap_or(Duration::from_secs(30));
     let delay = pace::jittered(delay, edges.random()).max(delay);
     let first_start = message.first_start.or(Some(edges.now()));
     let next = Message {
@@ -307,6 +300,8 @@ fn decide(
                 ));
             }
             let delay = pace::next_look(now.since(looking.started_at), job.percent, random);
+            // However long it may still take, one that stops moving is noticed in time.
+            let delay = delay.min(rules.stall);
             Decision::Again {
                 looking: next,
                 delay,
@@ -332,7 +327,7 @@ fn decide(
 fn unanswered(mut next: Looking, retry_after: Option<Duration>, random: u64) -> Decision {
     let backoff = pace::backoff(next.unanswered, random);
     next.unanswered = next.unanswered.saturating_add(1);
-    let delay = retry_after.map_or(backoff, |asked| asked.max(backoff));
+    let delay = pace::asked(retry_after).map_or(backoff, |asked| asked.max(backoff));
     Decision::Again {
         looking: next,
         delay,
@@ -357,8 +352,8 @@ fn puzzle(job: &Job) -> Option<Puzzle> {
     };
     let mut ids: Vec<_> = job.files.iter().map(|file| &file.id).collect();
     ids.sort_unstable();
-    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return says(format!("names the file {:?} twice", pair[0]));
+    if let Some([twice, _]) = ids.array_windows().find(|[a, b]| a == b) {
+        return says(format!("names the file {twice:?} twice"));
     }
     match (job.totals.files, job.totals.records) {
         (Some(stated), _) if stated != files => {

@@ -24,7 +24,7 @@ use tokio::time::sleep;
 use crate::fault::Fault;
 use crate::host::Served;
 use crate::scope::Turnstile;
-use crate::world::{Fate, State};
+use crate::world::State;
 
 pub type World = Arc<Mutex<State>>;
 
@@ -45,7 +45,13 @@ pub struct Edge {
 }
 
 impl Edge {
-    pub fn new(world: &World, name: String, skew: i64, rules: &Arc<Rules>, budget: &Budget) -> Self {
+    pub fn new(
+        world: &World,
+        name: String,
+        skew: i64,
+        rules: &Arc<Rules>,
+        budget: &Budget,
+    ) -> Self {
         Self {
             world: Arc::clone(world),
             name,
@@ -73,8 +79,14 @@ impl Edge {
         }
     }
 
+    pub fn turnstile(&self) -> Option<Arc<Turnstile>> {
+        self.turnstile.clone()
+    }
+
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.world.lock().expect("no stage holds it while it panics")
+        self.world
+            .lock()
+            .expect("no stage holds it while it panics")
     }
 
     /// Does the work until it ends, or the invocation is killed or reaches its limit: `None`.
@@ -489,7 +501,10 @@ impl Kore for Edge {
         let start = move |state: &mut State| {
             state.starting(&starting);
             let now = state.elapsed();
-            let odd = Fault::EVERY.iter().copied().filter(|fault| fault.of_a_job());
+            let odd = Fault::EVERY
+                .iter()
+                .copied()
+                .filter(|fault| fault.of_a_job());
             let odd = state.fault(&odd.collect::<Vec<_>>());
             let files = state.files;
             let mut rng = state.rng.clone();
@@ -676,7 +691,9 @@ impl kore::Download for Body {
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
         let chunks = &mut self.chunks;
-        let next = self.edge.effect("read", &self.name, &[], |_| chunks.pop_front());
+        let next = self
+            .edge
+            .effect("read", &self.name, &[], |_| chunks.pop_front());
         match next.await {
             Ok(None) if self.cut => Err(FileError::Broken {
                 detail: "the connection broke".to_owned(),
@@ -689,9 +706,4 @@ impl kore::Download for Body {
             }),
         }
     }
-}
-
-/// Whether chance or a path decides.
-pub fn by_chance(state: &State) -> bool {
-    matches!(state.fate, Fate::Rates { .. })
 }

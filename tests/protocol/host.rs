@@ -75,14 +75,15 @@ impl Host {
     ) -> JobId {
         let number = self.jobs.len() + 1;
         let id: JobId = format!("fj-{number}").parse().expect("a job id");
+        let small = files.is_some();
         let count = files.unwrap_or_else(|| {
             let few = [0, 1, 1, 1, 2, 2, 3, 4, 5, 7];
             rng.pick(&few)
         });
-        let older = count == 1 && odd.is_none() && rng.chance(1_500);
+        let older = count == 1 && odd.is_none() && !small && rng.chance(1_500);
         let mut files: Vec<_> = (1..=count)
             .map(|file| {
-                let records_in = rng.between(0, 6);
+                let records_in = if small { 2 } else { rng.between(0, 6) };
                 FileModel {
                     id: format!("f-{number}-{file}"),
                     bytes: records(number, file, records_in),
@@ -114,6 +115,7 @@ impl Host {
             declared: Some(4),
         });
         let takes = match odd {
+            _ if small => 0,
             Some(Fault::JobSlow) => rng.between(3_600, 6 * 3_600),
             _ => rng.pick(&[0, 1, 5, 20, 60, 300, 900]),
         };
@@ -121,7 +123,11 @@ impl Host {
             Some(Fault::ShortLinks) => Duration::from_millis(rng.between(5, 4_000)),
             _ => Duration::from_secs(3_600),
         };
-        let odd_looks = rng.pick(&[1, 2, 5, 8, u32::MAX]);
+        let odd_looks = if small {
+            u32::MAX
+        } else {
+            rng.pick(&[1, 2, 5, 8, u32::MAX])
+        };
         let job = JobModel {
             export: export.clone(),
             odd,
@@ -161,7 +167,12 @@ impl Host {
         };
         if job.odd == Some(Fault::JobFails) && half {
             let words = "FAILED: out of memory".to_owned();
-            return Some(answer(Status::Failed(words), None, vec![], Totals::default()));
+            return Some(answer(
+                Status::Failed(words),
+                None,
+                vec![],
+                Totals::default(),
+            ));
         }
         let stuck = job.odd == Some(Fault::JobStuck);
         if share < 1.0 || stuck {
@@ -172,7 +183,12 @@ impl Host {
         job.looks_at_success += 1;
         let odd = job.odd.filter(|_| job.looks_at_success <= job.odd_looks);
         if odd == Some(Fault::JobRelapses) && job.looks_at_success == 2 {
-            return Some(answer(Status::Running, Some(50.0), vec![], Totals::default()));
+            return Some(answer(
+                Status::Running,
+                Some(50.0),
+                vec![],
+                Totals::default(),
+            ));
         }
         let mut models: Vec<_> = job.files.clone();
         let mut totals = job.totals;
@@ -249,8 +265,9 @@ impl Host {
         let served = if job.odd == Some(Fault::JobForgets) || now.as_millis() > expires {
             Served::Refused(403)
         } else {
-            job.file(&file)
-                .map_or(Served::Refused(404), |model| Served::Bytes(model.bytes.clone()))
+            job.file(&file).map_or(Served::Refused(404), |model| {
+                Served::Bytes(model.bytes.clone())
+            })
         };
         (id, file, served)
     }

@@ -21,14 +21,14 @@ use crate::sqs::MOST_RECEIVES;
 use crate::world::{Bounds, Fate, State};
 
 /// The functions' own limits, as in the template.
-const POLL_LIMIT: Duration = Duration::from_secs(30);
-const COPY_LIMIT: Duration = Duration::from_secs(300);
+pub const POLL_LIMIT: Duration = Duration::from_secs(30);
+pub const COPY_LIMIT: Duration = Duration::from_secs(300);
 /// Six times as much.
-const POLL_VISIBILITY: Duration = Duration::from_secs(180);
-const COPY_VISIBILITY: Duration = Duration::from_secs(1_800);
-const DAY: Duration = Duration::from_secs(86_400);
-const HOUR: Duration = Duration::from_secs(3_600);
-const MINUTE: Duration = Duration::from_secs(60);
+pub const POLL_VISIBILITY: Duration = Duration::from_secs(180);
+pub const COPY_VISIBILITY: Duration = Duration::from_secs(1_800);
+pub const DAY: Duration = Duration::from_secs(86_400);
+pub const HOUR: Duration = Duration::from_secs(3_600);
+pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// Which faults a run may have.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +101,7 @@ impl Run {
         let mut rng = Rng::new(seed);
         let calm_at = match faults {
             Faults::None => Duration::ZERO,
-            _ => Duration::from_secs(rng.between(30 * 60, 36 * 3_600)),
+            _ => Duration::from_secs(rng.pick(&[2, 4, 12, 36]) * 3_600 + rng.below(3_600)),
         };
         let mut rates = vec![0; Fault::EVERY.len()];
         let mut outages = Vec::new();
@@ -120,12 +120,14 @@ impl Run {
                 allow(fault, often, &mut rng);
             }
             Faults::Any => {
+                // Few kinds often, or many: what hides behind one fault is found where it is rare.
+                let kinds = rng.pick(&[1_000, 3_000, 6_000]);
                 for fault in Fault::EVERY.iter().copied() {
-                    if rng.chance(4_000) {
-                        let rate = if fault.of_a_job() {
-                            rng.pick(&[200, 1_000, 3_000])
-                        } else {
-                            rng.pick(&[5, 50, 200, 800])
+                    if rng.chance(kinds) {
+                        let rate = match fault {
+                            Fault::Wish => rng.pick(&[3_000, 9_000]),
+                            _ if fault.of_a_job() => rng.pick(&[300, 1_500, 4_000]),
+                            _ => rng.pick(&[20, 100, 300, 1_000]),
                         };
                         allow(fault, rate, &mut rng);
                     }
@@ -157,7 +159,7 @@ impl Run {
         let bytes = parts * insights_archive::archive::PART_BYTES;
         let at_once = usize::try_from(rng.between(1, 3)).unwrap_or(1);
         let budget = Budget::new(bytes, at_once).in_miniature(part_bytes, slice);
-        let weeks = rng.pick(&[1, 1, 1, 2, 3]);
+        let weeks = rng.pick(&[1, 1, 2, 2, 3, 4]);
         let events = rng.pick(&[&[Event::All][..], &[Event::All, Event::ThumbsUp]]);
         let fair = rng.chance(5_000);
         let bounds = Bounds {
@@ -227,7 +229,8 @@ impl Run {
                     break;
                 }
                 if now > longest {
-                    self.state().broken("not everything is archived 40 days later".to_owned());
+                    self.state()
+                        .broken("not everything is archived 40 days later".to_owned());
                     break;
                 }
             }
@@ -257,11 +260,13 @@ impl Run {
                     None => Duration::ZERO,
                 };
                 self.planned += 1;
-                self.ticks.insert((when + late, self.planned), Request::Tick(time));
+                self.ticks
+                    .insert((when + late, self.planned), Request::Tick(time));
             }
-            for _ in 0..6 {
+            for _ in 0..8 {
                 if state.fault(&[Fault::Wish]).is_some() {
-                    let when = at + Duration::from_secs(state.rng.below(86_400));
+                    let within = self.calm_at.as_secs().min(86_400);
+                    let when = at + Duration::from_secs(state.rng.below(within));
                     let wish = Wish {
                         since: self.scope.since.expect("set above"),
                         until: None,
@@ -271,7 +276,8 @@ impl Run {
                         dry_run: state.rng.chance(1_000),
                     };
                     self.planned += 1;
-                    self.ticks.insert((when, self.planned), Request::Explicit(wish));
+                    self.ticks
+                        .insert((when, self.planned), Request::Explicit(wish));
                 }
             }
         }
@@ -287,7 +293,8 @@ impl Run {
                     edge.state().note(&edge.name, || format!("{request:?}"));
                     let run = enqueue::run(&edge, &scope, &request);
                     if let Some(Ok(summary)) = edge.live(COPY_LIMIT, run).await {
-                        edge.state().note(&edge.name, || format!("{:?}", summary.exports));
+                        edge.state()
+                            .note(&edge.name, || format!("{:?}", summary.exports));
                         break;
                     }
                     sleep(MINUTE * (again + 1)).await;
@@ -368,11 +375,16 @@ impl Run {
             let visible = state.sqs.next_visible().filter(|_| !self.idle.is_empty());
             let tick = self.ticks.keys().next().map(|(at, _)| *at);
             let calm_at = (!calm).then_some(self.calm_at);
-            [visible, tick, calm_at, Some(self.next_day.saturating_sub(DAY))]
-                .into_iter()
-                .flatten()
-                .min()
-                .unwrap_or(now + DAY)
+            [
+                visible,
+                tick,
+                calm_at,
+                Some(self.next_day.saturating_sub(DAY)),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(now + DAY)
         };
         let mut timer = pin!(sleep_until(Instant::now() + next.saturating_sub(now)));
         let world = Arc::clone(&self.world);
@@ -381,7 +393,10 @@ impl Run {
             if let Poll::Ready(Some(done)) = working.poll_next_unpin(cx) {
                 return Poll::Ready(Some(done));
             }
-            let changed = world.lock().expect("nothing panics while it holds it").changed;
+            let changed = world
+                .lock()
+                .expect("nothing panics while it holds it")
+                .changed;
             if changed || timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
@@ -425,14 +440,20 @@ impl Run {
         let mut edge = self.edge("judge".to_owned(), 0);
         edge.skew = 0;
         let now = self.state().now();
-        let summary = enqueue::run(&edge, &Scope { ..self.scope.clone() }, &Request::Explicit(Wish {
-            since: self.scope.since.expect("set above"),
-            until: None,
-            apps: None,
-            events: None,
-            replace: false,
-            dry_run: true,
-        }))
+        let summary = enqueue::run(
+            &edge,
+            &Scope {
+                ..self.scope.clone()
+            },
+            &Request::Explicit(Wish {
+                since: self.scope.since.expect("set above"),
+                until: None,
+                apps: None,
+                events: None,
+                replace: false,
+                dry_run: true,
+            }),
+        )
         .await;
         let Ok(summary) = summary else { return false };
         let end = Week::of(self.state().time(self.calm_at).before(HOUR));

@@ -53,12 +53,4 @@ impl Sqs {
     pub fn next_visible(&self) -> Option<Duration> {
         self.entries.values().map(|entry| entry.visible).min()
     }
-
-    /// How many messages an export has in flight.
-    pub fn in_flight(&self, export: &Export) -> usize {
-        self.entries
-            .values()
-            .filter(|entry| entry.export == *export)
-            .count()
-    }
 }

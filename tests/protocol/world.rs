@@ -141,12 +141,17 @@ impl State {
     pub fn note(&mut self, who: &str, what: impl FnOnce() -> String) {
         let now = self.elapsed();
         let mix = now.as_millis() as u64 ^ (who.len() as u64) << 48;
-        self.digest = (self.digest ^ mix).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+        self.digest = (self.digest ^ mix)
+            .wrapping_mul(0x0100_0000_01b3)
+            .rotate_left(23);
         if let Some(log) = &mut self.log {
             let s = now.as_secs();
             let (d, h, m) = (s / 86_400, s / 3_600 % 24, s / 60 % 60);
             let (s, ms) = (s % 60, now.subsec_millis());
-            log.push(format!("{d}d {h:02}:{m:02}:{s:02}.{ms:03} {who:<5} {}", what()));
+            log.push(format!(
+                "{d}d {h:02}:{m:02}:{s:02}.{ms:03} {who:<5} {}",
+                what()
+            ));
         }
     }
 
@@ -238,7 +243,11 @@ impl State {
         let watch = self.watches.entry(message.export.clone()).or_default();
         if watch.in_flight == 0 {
             watch.bases.clear();
-            watch.dead = 0;
+            // With clocks that differ, a chain may end for another that has gone to the dead letters:
+            // the letter that tells of it is older.
+            if self.bounds.skew.is_zero() {
+                watch.dead = 0;
+            }
         }
         watch.in_flight += 1;
         watch.most_in_flight = watch.most_in_flight.max(watch.in_flight);
@@ -252,7 +261,9 @@ impl State {
         }
         let id = self.sqs.send(message, now + delay + late);
         self.changed = true;
-        self.note("queue", || format!("message {id} is due in {delay:?} + {late:?}: {body}"));
+        self.note("queue", || {
+            format!("message {id} is due in {delay:?} + {late:?}: {body}")
+        });
     }
 
     /// A message is gone: deleted, or to the dead-letter queue with a reason.
@@ -289,7 +300,9 @@ impl State {
             self.broken(format!("a reason holds a link: {reason}"));
         }
         self.watches.entry(export.clone()).or_default().dead += 1;
-        self.note("queue", || format!("{export} goes to the dead letters: {reason}"));
+        self.note("queue", || {
+            format!("{export} goes to the dead letters: {reason}")
+        });
         self.sqs.dead.push((export.clone(), reason));
     }
 
@@ -336,13 +349,6 @@ impl State {
         }
     }
 
-    /// The start was refused, and everybody knows.
-    pub fn not_started(&mut self, message: &Message) {
-        if let Some(chain) = self.chains.get_mut(&message.chain) {
-            chain.starts -= 1;
-        }
-    }
-
     /// An object was written.
     pub fn written(&mut self, key: &Key, replaced: bool) {
         let Ok(place) = key.as_str().parse::<Place>() else {
@@ -350,7 +356,11 @@ impl State {
         };
         let object = self.store.objects[key.as_str()].clone();
         let text = String::from_utf8_lossy(&object.bytes);
-        if text.contains(CANARY) || object.metadata.iter().any(|(_, value)| value.contains(CANARY))
+        if text.contains(CANARY)
+            || object
+                .metadata
+                .iter()
+                .any(|(_, value)| value.contains(CANARY))
         {
             self.broken(format!("{key} holds a link"));
         }
@@ -370,9 +380,9 @@ impl State {
                     Err(error) => return self.broken(format!("{key}: {error}")),
                 };
                 // A quarter of an hour is the longest that a host may ask for.
-                let longest = self.now().after(
-                    self.bounds.lease + self.bounds.skew + Duration::from_secs(2 * 3_600),
-                );
+                let longest = self
+                    .now()
+                    .after(self.bounds.lease + self.bounds.skew + Duration::from_secs(2 * 3_600));
                 if claim.until > longest {
                     let until = claim.until;
                     self.broken(format!("{key} is held until {until}"));
@@ -399,17 +409,26 @@ impl State {
             let found = object.metadata.iter().find(|(key, _)| key == name);
             found.map(|(_, value)| value.as_str()).unwrap_or_default()
         };
-        let records: Vec<serde::de::IgnoredAny> =
-            serde_json::from_slice(&object.bytes).map_err(|error| format!("visible, and {error}"))?;
+        let records: Vec<serde::de::IgnoredAny> = serde_json::from_slice(&object.bytes)
+            .map_err(|error| format!("visible, and {error}"))?;
         if of("record-count") != records.len().to_string() {
-            return Err(format!("holds {} records, says {}", records.len(), of("record-count")));
+            return Err(format!(
+                "holds {} records, says {}",
+                records.len(),
+                of("record-count")
+            ));
         }
         let job_model = self.host.jobs.get(job).ok_or("of no job")?;
         if job_model.export != *export {
             return Err("of another export's job".to_owned());
         }
-        let file = job_model.file(of("file-id")).ok_or("of no file of its job")?;
-        let served = self.host.served.get(&(job.clone(), of("file-id").to_owned()));
+        let file = job_model
+            .file(of("file-id"))
+            .ok_or("of no file of its job")?;
+        let served = self
+            .host
+            .served
+            .get(&(job.clone(), of("file-id").to_owned()));
         let as_served = file.bytes == object.bytes
             || served.is_some_and(|served| served.contains(&object.bytes));
         if !as_served {
@@ -436,12 +455,15 @@ impl State {
             .iter()
             .map(|old| (old.job.clone(), old.committed_at, old.sha256.clone()))
             .collect();
+        watch.dead = 0;
         watch.manifests.push((manifest, sha256(bytes)));
         watch.archived_at.get_or_insert(now);
         if before == listed {
             Ok(())
         } else {
-            Err(format!("its predecessors are {before:?}; it lists {listed:?}"))
+            Err(format!(
+                "its predecessors are {before:?}; it lists {listed:?}"
+            ))
         }
     }
 
@@ -460,9 +482,13 @@ impl State {
         let mut true_to_life = true;
         for fragment in &manifest.fragments {
             let key = &fragment.key;
-            let object = self.store.objects.get(key).ok_or(format!("{key} is absent"))?;
-            let records: Vec<serde::de::IgnoredAny> = serde_json::from_slice(&object.bytes)
-                .map_err(|error| format!("{key}: {error}"))?;
+            let object = self
+                .store
+                .objects
+                .get(key)
+                .ok_or(format!("{key} is absent"))?;
+            let records: Vec<serde::de::IgnoredAny> =
+                serde_json::from_slice(&object.bytes).map_err(|error| format!("{key}: {error}"))?;
             let of = |name: &str| {
                 let found = object.metadata.iter().find(|(key, _)| key == name);
                 found.map(|(_, value)| value.as_str()).unwrap_or_default()
@@ -493,7 +519,9 @@ impl State {
                 return Err(format!("{key}: the vendor declared {:?}", file.declared));
             }
             true_to_life &= file.bytes == object.bytes
-                && file.declared.is_none_or(|declared| declared == fragment.records);
+                && file
+                    .declared
+                    .is_none_or(|declared| declared == fragment.records);
         }
         let mut ids: Vec<_> = manifest
             .fragments
@@ -507,7 +535,10 @@ impl State {
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(format!("{id}: a file is archived twice: {ids:?}"));
         }
-        let silent = job.odd == Some(Fault::JobSilent) && ids.is_empty();
+        let silent = job.odd == Some(Fault::JobSilent)
+            && ids.is_empty()
+            && manifest.declared.files.is_none()
+            && manifest.declared.records.is_none();
         if silent {
             true_to_life = false;
         } else if ids.len() != job.files.len() {

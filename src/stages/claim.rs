@@ -32,15 +32,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Until when its chain is taken to be at work; `None` once it has ended, whatever the clocks of
+    /// Whether its chain is taken to be at work. Once it has ended it is not, whatever the clocks of
     /// others say.
-    pub fn live_until(&self) -> Option<Time> {
-        (!self.has_ended()).then_some(self.until)
-    }
-
-    /// Whether its chain is taken to be at work now.
     pub fn is_live(&self, now: Time) -> bool {
-        self.live_until().is_some_and(|until| now < until)
+        !self.has_ended() && now < self.until
     }
 
     /// Whether its chain has committed the export or given it up.
@@ -138,9 +133,10 @@ pub(super) fn turn(message: &Message, found: Option<(Option<Claim>, ETag)>, now:
         return Turn::Free(found);
     };
     if claim.chain != message.chain {
-        return match claim.live_until().filter(|until| now < *until) {
-            Some(until) => Turn::Held(until),
-            None => Turn::Free(Some((Some(claim), etag))),
+        return if claim.is_live(now) {
+            Turn::Held(claim.until)
+        } else {
+            Turn::Free(Some((Some(claim), etag)))
         };
     }
     let overtaken = match message.work {
@@ -346,5 +342,172 @@ pub(super) async fn fail<E: Edges>(edges: &E, message: &Message) {
 fn noted(export: &Export, result: Result<Amended, ArchiveError>) {
     if let Err(error) = result {
         tracing::warn!(%export, %error, "the claim of {export} could not be brought up to date");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::{Looking, Slice};
+    use super::*;
+    use crate::export::Event;
+
+    fn now() -> Time {
+        "2025-01-27T06:00:00Z".parse().unwrap()
+    }
+
+    fn minutes(minutes: u64) -> std::time::Duration {
+        std::time::Duration::from_secs(minutes * 60)
+    }
+
+    fn message(work: Work) -> Message {
+        let export = Export {
+            app: "st-1".parse().unwrap(),
+            event: Event::All,
+            week: "2025-01-20".parse().unwrap(),
+        };
+        Message {
+            attempt: 1,
+            hop: 5,
+            work,
+            ..Message::start(export, "mine".parse().unwrap(), None)
+        }
+    }
+
+    fn look() -> Work {
+        Work::Look(Looking {
+            id: "fj-1".parse().unwrap(),
+            started_at: now(),
+            looks: 0,
+            percent: None,
+            moved_at: now(),
+            puzzled: 0,
+            unanswered: 0,
+        })
+    }
+
+    fn copy() -> Work {
+        Work::Copy(Slice {
+            job: "fj-1".parse().unwrap(),
+            of: 1,
+            fragments: Vec::new(),
+            fruitless: 0,
+            troubled: 0,
+        })
+    }
+
+    fn claim(chain: &str) -> Claim {
+        Claim {
+            chain: chain.parse().unwrap(),
+            attempt: 1,
+            tried_at: now(),
+            hop: 5,
+            job: None,
+            until: now().after(minutes(1)),
+            writer: "w".to_owned(),
+            failures: 0,
+        }
+    }
+
+    fn verdict(message: &Message, claim: Option<Claim>) -> &'static str {
+        let found = claim.map(|claim| (Some(claim), "e1".parse().unwrap()));
+        match turn(message, found, now()) {
+            Turn::Mine(_) => "mine",
+            Turn::Free(None) => "free",
+            Turn::Free(Some(_)) => "lapsed",
+            Turn::Held(_) => "held",
+            Turn::Overtaken => "overtaken",
+        }
+    }
+
+    #[test]
+    fn a_message_goes_on_unless_its_own_chain_or_another_is_ahead() {
+        let with = |change: fn(&mut Claim)| {
+            let mut claim = claim("mine");
+            change(&mut claim);
+            Some(claim)
+        };
+        let table = [
+            ("no claim", None, ["free"; 3]),
+            ("its own", with(|_| ()), ["mine"; 3]),
+            (
+                "its own, lapsed",
+                with(|claim| claim.until = now()),
+                ["mine"; 3],
+            ),
+            // The hops of copies are no fences.
+            (
+                "the next message is out",
+                with(|claim| claim.hop = 6),
+                ["overtaken", "overtaken", "mine"],
+            ),
+            // The start may be the very one that won the attempt, with the same hop or a lower one.
+            (
+                "an attempt more",
+                with(|claim| claim.attempt = 2),
+                ["mine", "overtaken", "overtaken"],
+            ),
+            (
+                "an attempt more, won with a lower hop",
+                with(|claim| (claim.attempt, claim.hop) = (2, 4)),
+                ["mine", "overtaken", "overtaken"],
+            ),
+            (
+                "its chain has ended",
+                with(|claim| claim.end(now())),
+                ["overtaken"; 3],
+            ),
+            (
+                "another's",
+                with(|claim| claim.chain = "other".parse().unwrap()),
+                ["held"; 3],
+            ),
+            (
+                "another's, lapsed",
+                Some(Claim {
+                    until: now(),
+                    ..claim("other")
+                }),
+                ["lapsed"; 3],
+            ),
+            (
+                "another's that has ended, on a clock that is ahead",
+                with(|claim| {
+                    claim.end(now().after(minutes(10)));
+                    claim.chain = "other".parse().unwrap();
+                }),
+                ["lapsed"; 3],
+            ),
+        ];
+        for (what, claim, verdicts) in table {
+            let seen =
+                [Work::Start, look(), copy()].map(|work| verdict(&message(work), claim.clone()));
+            assert_eq!(seen, verdicts, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_claim_is_written_over() {
+        let found = Some((None, "e1".parse().unwrap()));
+        let turn = turn(&message(Work::Start), found, now());
+        assert!(matches!(turn, Turn::Free(Some((None, _)))), "{turn:?}");
+    }
+
+    #[test]
+    fn no_message_that_can_be_read_passes_a_chain_that_has_ended() {
+        let mut claim = claim("mine");
+        claim.end(now());
+        let last = Message {
+            attempt: MOST_ATTEMPTS,
+            hop: MOST_HOPS + 1,
+            ..message(Work::Start)
+        };
+        assert!(Message::from_json(&last.to_json()).is_ok());
+        for work in [Work::Start, look(), copy()] {
+            let last = Message {
+                work,
+                ..last.clone()
+            };
+            assert_eq!(verdict(&last, Some(claim.clone())), "overtaken");
+        }
     }
 }

@@ -437,3 +437,115 @@ async fn read_receipts<E: Edges>(
         .await;
     reads.into_iter().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kore::job::{FileUrl, Totals};
+
+    fn job(status: Status, ids: &[&str]) -> Job {
+        let file = |id: &&str| File {
+            id: (*id).to_owned(),
+            name: None,
+            url: FileUrl::new("https://h/f"),
+            records: None,
+        };
+        Job {
+            id: "fj-1".parse().unwrap(),
+            status,
+            percent: None,
+            created_on: None,
+            files: ids.iter().map(file).collect(),
+            totals: Totals::default(),
+        }
+    }
+
+    fn verdict(answer: Result<Job, ApiError>) -> &'static str {
+        let fragment = |(number, id): (u32, &str)| Fragment {
+            number,
+            file_id: id.to_owned(),
+        };
+        let slice = Slice {
+            job: "fj-1".parse().unwrap(),
+            of: 3,
+            fragments: [(1, "a"), (2, "b")].map(fragment).to_vec(),
+            fruitless: 0,
+            troubled: 0,
+        };
+        match usable(answer, &slice) {
+            Ok(_) => "usable",
+            Err(Unusable::Later(..)) => "later",
+            Err(Unusable::Restart(_)) => "restart",
+            Err(Unusable::GiveUp(_)) => "give up",
+        }
+    }
+
+    #[test]
+    fn a_job_is_copied_only_while_it_names_the_files_of_the_slice_and_as_many_as_before() {
+        for (ids, expected) in [
+            (&["a", "b", "c"][..], "usable"),
+            // An order that changes between looks does no harm.
+            (&["c", "b", "a"], "usable"),
+            (&["a", "b", "d"], "usable"),
+            (&["a", "c", "d"], "restart"),
+            (&["a", "b"], "restart"),
+            (&["a", "b", "c", "d"], "restart"),
+            (&["a", "b", "b"], "restart"),
+            (&[], "restart"),
+        ] {
+            assert_eq!(verdict(Ok(job(Status::Success, ids))), expected, "{ids:?}");
+        }
+        let failed = Status::Failed("FAILED".to_owned());
+        for status in [Status::Running, failed] {
+            let job = job(status, &["a", "b", "c"]);
+            assert_eq!(verdict(Ok(job.clone())), "restart", "{:?}", job.status);
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_job_costs_a_pause_a_job_or_the_chain() {
+        let request = || "GET job".to_owned();
+        let detail = || "words".to_owned();
+        for (error, expected) in [
+            (
+                ApiError::Limited {
+                    request: request(),
+                    retry_after: None,
+                },
+                "later",
+            ),
+            (
+                ApiError::Unreachable {
+                    request: request(),
+                    detail: detail(),
+                },
+                "later",
+            ),
+            (
+                ApiError::Unclear {
+                    request: request(),
+                    detail: detail(),
+                    retry_after: None,
+                },
+                "later",
+            ),
+            (ApiError::Gone { request: request() }, "restart"),
+            (
+                ApiError::Unauthorized {
+                    request: request(),
+                    detail: detail(),
+                },
+                "give up",
+            ),
+            (
+                ApiError::Rejected {
+                    request: request(),
+                    detail: detail(),
+                },
+                "give up",
+            ),
+        ] {
+            assert_eq!(verdict(Err(error.clone())), expected, "{error}");
+        }
+    }
+}

@@ -211,9 +211,9 @@ enum Found {
 /// What a claim says of a missing week.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Lease {
-    /// Until when a chain is at work.
-    live_until: Option<Time>,
-    /// Until when one was.
+    /// Whether a chain is at work.
+    live: bool,
+    /// Until when one is, or was.
     until: Option<Time>,
     failures: u32,
 }
@@ -343,11 +343,11 @@ async fn reconcile<E: Edges>(
         let export = export(week);
         async move {
             let found = if !there {
-                Found::Missing(lease(edges, &export).await?)
+                Found::Missing(lease(edges, &export, now).await?)
             } else if may_replace(scope, request, week, now) {
                 match version(edges, &export).await? {
                     Some((etag, committed)) => {
-                        Found::Replaceable(etag, committed, lease(edges, &export).await?)
+                        Found::Replaceable(etag, committed, lease(edges, &export, now).await?)
                     }
                     None => Found::Archived,
                 }
@@ -453,7 +453,7 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
         }
     };
     let failures = lease.failures;
-    let live = lease.live_until.filter(|until| now < *until);
+    let live = lease.until.filter(|_| lease.live);
     let peace = peace(lease.until, failures).filter(|until| now < *until);
     match (live, peace) {
         (Some(_), _) if !explicit => Deed::Underway,
@@ -510,12 +510,12 @@ fn messages<E: Edges>(
 }
 
 /// What the claim says of a missing week.
-async fn lease<E: Edges>(edges: &E, export: &Export) -> Result<Lease, StageError> {
+async fn lease<E: Edges>(edges: &E, export: &Export, now: Time) -> Result<Lease, StageError> {
     let found = claim::read(edges, export).await?;
     Ok(found
         .and_then(|(claim, _)| claim)
         .map_or_else(Lease::default, |claim| Lease {
-            live_until: claim.live_until(),
+            live: claim.is_live(now),
             until: Some(claim.until),
             failures: claim.failures,
         }))
@@ -536,6 +536,227 @@ async fn version<E: Edges>(edges: &E, export: &Export) -> Result<Option<(ETag, T
         Err(why) => {
             tracing::error!(%export, %why, "{key} cannot be read, so it is left as it is: {why}");
             Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope {
+        Scope {
+            apps: vec!["st-1".parse().unwrap()],
+            events: vec![Event::All],
+            since: None,
+            catch_up_weeks: 4,
+            lookback_weeks: 1,
+            settle: Duration::from_secs(3_600),
+            apart: Duration::from_secs(60),
+        }
+    }
+
+    fn time(text: &str) -> Time {
+        text.parse().unwrap()
+    }
+
+    fn week(text: &str) -> Week {
+        text.parse().unwrap()
+    }
+
+    fn date(text: &str) -> Date {
+        parse_date(text).unwrap()
+    }
+
+    fn tick(text: &str) -> Request {
+        Request::Tick(time(text))
+    }
+
+    fn wish(since: &str, until: Option<&str>, replace: bool) -> Request {
+        Request::Explicit(Wish {
+            since: date(since),
+            until: until.map(date),
+            apps: None,
+            events: None,
+            replace,
+            dry_run: false,
+        })
+    }
+
+    #[test]
+    fn due_are_the_weeks_that_have_ended_and_settled_since_the_day_given_or_found() {
+        // A Tuesday.
+        let now = "2025-01-28T06:00:00Z";
+        for (since, oldest, now, first, end) in [
+            (None, None, now, "2024-12-30", "2025-01-27"),
+            (None, Some("2024-06-03"), now, "2024-06-03", "2025-01-27"),
+            (None, Some("2025-01-20"), now, "2024-12-30", "2025-01-27"),
+            // The week that holds the day.
+            (
+                Some("2025-01-15"),
+                Some("2024-06-03"),
+                now,
+                "2025-01-13",
+                "2025-01-27",
+            ),
+            // Its last hour has not settled yet, and then it has.
+            (
+                Some("2025-01-20"),
+                None,
+                "2025-01-27T00:59:59Z",
+                "2025-01-20",
+                "2025-01-20",
+            ),
+            (
+                Some("2025-01-20"),
+                None,
+                "2025-01-27T01:00:00Z",
+                "2025-01-20",
+                "2025-01-27",
+            ),
+        ] {
+            let scope = Scope {
+                since: since.map(date),
+                ..scope()
+            };
+            let seen = due(&scope, &tick(now), oldest.map(week), time(now));
+            assert_eq!(seen, (week(first), week(end)), "{since:?} {oldest:?} {now}");
+        }
+    }
+
+    #[test]
+    fn a_wish_takes_the_weeks_it_names_as_far_as_they_are_due() {
+        let now = time("2025-01-28T06:00:00Z");
+        for (since, until, first, end) in [
+            ("2024-01-03", None, "2024-01-01", "2025-01-27"),
+            // Up to the week before the one that begins on the day.
+            ("2024-01-03", Some("2024-01-15"), "2024-01-01", "2024-01-15"),
+            // A day in a week takes that week with it.
+            ("2024-01-03", Some("2024-01-16"), "2024-01-01", "2024-01-22"),
+            ("2024-01-03", Some("2030-01-01"), "2024-01-01", "2025-01-27"),
+        ] {
+            let seen = due(&scope(), &wish(since, until, false), None, now);
+            assert_eq!(seen, (week(first), week(end)), "{since} {until:?}");
+        }
+    }
+
+    /// What is done at a tick, and for a wish.
+    fn deeds(found: &Found, now: Time) -> [String; 2] {
+        let requests = [Request::Tick(now), wish("2024-01-01", None, true)];
+        requests.map(
+            |request| match deed(&scope(), &request, week("2025-01-20"), found, now) {
+                Deed::Leave => "leave".to_owned(),
+                Deed::Underway => "under way".to_owned(),
+                Deed::Wait(waiting) => format!("wait until {}", waiting.until.date()),
+                Deed::Enqueue {
+                    base,
+                    failed_before,
+                    not_before,
+                } => {
+                    let base = base.map(|base| format!(" over {base}")).unwrap_or_default();
+                    let failed = if failed_before { " last" } else { "" };
+                    let later = not_before.map(|_| " later").unwrap_or_default();
+                    format!("enqueue{base}{failed}{later}")
+                }
+            },
+        )
+    }
+
+    #[test]
+    fn a_tick_leaves_what_is_under_way_or_has_failed_lately_in_peace_and_a_person_does_not() {
+        let now = time("2025-01-28T06:00:00Z");
+        let lease = |live, hours_ago: i64, failures| {
+            let span = Duration::from_secs(hours_ago.unsigned_abs() * 3_600);
+            let until = if hours_ago < 0 {
+                now.after(span)
+            } else {
+                now.before(span)
+            };
+            Lease {
+                live,
+                until: Some(until),
+                failures,
+            }
+        };
+        let base: ETag = "e1".parse().unwrap();
+        let committed = |text, lease| Found::Replaceable(base.clone(), time(text), lease);
+        for (found, expected) in [
+            (Found::Archived, ["leave", "leave"]),
+            (Found::Missing(Lease::default()), ["enqueue", "enqueue"]),
+            (
+                Found::Missing(lease(true, -1, 0)),
+                ["under way", "enqueue later"],
+            ),
+            // The chain was lost: nobody gave up.
+            (Found::Missing(lease(false, 1, 0)), ["enqueue", "enqueue"]),
+            // Ended a moment ago by a clock that is ahead.
+            (Found::Missing(lease(false, -1, 0)), ["enqueue", "enqueue"]),
+            (
+                Found::Missing(lease(false, 1, 1)),
+                ["wait until 2025-01-30", "enqueue last"],
+            ),
+            (
+                Found::Missing(lease(false, 48, 1)),
+                ["enqueue last", "enqueue last"],
+            ),
+            (
+                Found::Missing(lease(false, 48, 2)),
+                ["wait until 2025-01-30", "enqueue last"],
+            ),
+            (
+                Found::Missing(lease(true, -1, 3)),
+                ["under way", "enqueue last later"],
+            ),
+            // Late feedback: committed before the last week's end had settled, at Monday 01:00.
+            (
+                committed("2025-01-27T00:59:00Z", Lease::default()),
+                ["enqueue over e1", "enqueue over e1"],
+            ),
+            (
+                committed("2025-01-27T01:00:00Z", Lease::default()),
+                ["leave", "enqueue over e1"],
+            ),
+            (
+                committed("2025-01-27T00:59:00Z", lease(false, 1, 1)),
+                ["wait until 2025-01-30", "enqueue over e1 last"],
+            ),
+        ] {
+            assert_eq!(deeds(&found, now), expected, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn peace_doubles_up_to_four_weeks_however_often_it_fails() {
+        let until = Some(time("2025-01-01T00:00:00Z"));
+        for (failures, days) in [
+            (1, Some(2)),
+            (2, Some(4)),
+            (4, Some(16)),
+            (5, Some(28)),
+            (31, Some(28)),
+            (32, Some(28)),
+            (u32::MAX, Some(28)),
+            (0, None),
+        ] {
+            let span = days.map(|days| Duration::from_secs(days * 86_400));
+            let expected = span.map(|span| until.unwrap().after(span));
+            assert_eq!(peace(until, failures), expected, "{failures}");
+        }
+        assert_eq!(peace(None, 3), None);
+    }
+
+    #[test]
+    fn a_tick_may_replace_the_last_weeks_alone_and_a_wish_whatever_it_names() {
+        let now = time("2025-01-28T06:00:00Z");
+        for (old, at_a_tick) in [("2025-01-20", true), ("2025-01-13", false)] {
+            for (request, expected) in [
+                (Request::Tick(now), at_a_tick),
+                (wish("2024-01-01", None, true), true),
+                (wish("2024-01-01", None, false), false),
+            ] {
+                let seen = may_replace(&scope(), &request, week(old), now);
+                assert_eq!(seen, expected, "{old} {request:?}");
+            }
         }
     }
 }

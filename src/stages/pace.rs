@@ -84,3 +84,75 @@ pub fn jittered(delay: Duration, random: u64) -> Duration {
     let step = u32::try_from(random % u64::from(STEPS)).unwrap_or(0);
     delay.mul_f64(0.95 + 0.1 * f64::from(step) / f64::from(STEPS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANDOM: [u64; 3] = [0, 1_000, 1_999];
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_bound_whatever_the_number() {
+        for random in RANDOM {
+            for (n, low, high) in [(0, 4, 6), (1, 9, 11), (5, 150, 170), (6, 280, 316)] {
+                let pause = backoff(n, random);
+                assert!(
+                    seconds(low) <= pause && pause <= seconds(high),
+                    "{n}: {pause:?}"
+                );
+            }
+            for (n, low, high) in [(0, 28, 32), (3, 220, 260), (5, 850, 900)] {
+                let pause = weather(n, random);
+                assert!(
+                    seconds(low) <= pause && pause <= seconds(high),
+                    "{n}: {pause:?}"
+                );
+            }
+            assert!(backoff(u32::MAX, random) <= LONGEST_PAUSE.mul_f64(1.05));
+            assert!(weather(u32::MAX, random) <= crate::queue::LONGEST_DELAY);
+        }
+    }
+
+    #[test]
+    fn a_host_may_ask_for_an_hour_and_no_more() {
+        for (retry_after, waits) in [
+            (None, None),
+            (Some(0), Some(0)),
+            (Some(900), Some(900)),
+            (Some(86_400), Some(3_600)),
+            (Some(u64::MAX), Some(3_600)),
+        ] {
+            assert_eq!(asked(retry_after.map(seconds)), waits.map(seconds));
+        }
+    }
+
+    #[test]
+    fn the_next_look_is_near_the_end_that_the_percentage_promises() {
+        for (age, percent, low, high) in [
+            // Nothing is told: a quarter of the age, at first a quarter of a minute.
+            (0, None, 14, 16),
+            (600, None, 140, 160),
+            // Just begun: as long again.
+            (60, Some(0.0), 57, 63),
+            // Nearly done: soon, and never at once.
+            (10, Some(99.0), 3, 4),
+            (1_000, Some(99.9), 28, 32),
+            // Half way: most of what is left.
+            (1_000, Some(50.0), 750, 850),
+            // A percentage is not trusted without bound.
+            (1_000, Some(1.0), 2_800, 3_200),
+        ] {
+            for random in RANDOM {
+                let look = next_look(seconds(age), percent, random);
+                assert!(
+                    seconds(low) <= look && look <= seconds(high),
+                    "{age} {percent:?}: {look:?}"
+                );
+            }
+        }
+    }
+}

@@ -448,3 +448,211 @@ fn lease_span(rules: &Rules) -> Duration {
 fn lease(rules: &Rules, now: Time) -> Time {
     now.after(lease_span(rules))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kore::job::{File, FileUrl, Totals};
+
+    fn now() -> Time {
+        "2025-01-27T06:00:00Z".parse().unwrap()
+    }
+
+    fn minutes(minutes: u64) -> Duration {
+        Duration::from_secs(minutes * 60)
+    }
+
+    fn rules() -> Rules {
+        Rules {
+            stall: minutes(120),
+            deadline: minutes(24 * 60),
+            poll_limit: Duration::from_secs(30),
+            lease: Lease::Renewed(minutes(1)),
+        }
+    }
+
+    fn looking() -> Looking {
+        Looking {
+            id: "fj-1".parse().unwrap(),
+            started_at: now().before(minutes(10)),
+            looks: 4,
+            percent: Some(40.0),
+            moved_at: now().before(minutes(5)),
+            puzzled: 0,
+            unanswered: 0,
+        }
+    }
+
+    fn job(status: Status, percent: f64) -> Job {
+        Job {
+            id: "fj-1".parse().unwrap(),
+            status,
+            percent: Some(percent),
+            created_on: None,
+            files: Vec::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    fn success(files: &[&str], stated: Option<u64>, records: Option<u64>) -> Job {
+        let file = |id: &&str| File {
+            id: (*id).to_owned(),
+            name: None,
+            url: FileUrl::new("https://h/f"),
+            records: Some(2),
+        };
+        Job {
+            files: files.iter().map(file).collect(),
+            totals: Totals {
+                files: stated,
+                records,
+            },
+            ..job(Status::Success, 100.0)
+        }
+    }
+
+    fn kind(decision: &Decision) -> &'static str {
+        match decision {
+            Decision::Again { .. } => "again",
+            Decision::Copy(_) => "copy",
+            Decision::CommitEmpty(_) => "commit empty",
+            Decision::Restart(_) => "restart",
+            Decision::GiveUp(_) => "give up",
+        }
+    }
+
+    #[test]
+    fn a_success_is_copied_where_files_and_totals_agree_and_looked_at_again_where_not() {
+        // Then, after so many looks that it will not get better.
+        for (files, stated, records, at_first, in_the_end) in [
+            (&["a", "b"][..], Some(2), Some(4), "copy", "copy"),
+            // The sum is compared when all is counted: a difference is kept and told.
+            (&["a", "b"], Some(2), Some(5), "copy", "copy"),
+            // Older servers state nothing.
+            (&["a"], None, None, "copy", "copy"),
+            (&[], Some(0), Some(0), "commit empty", "commit empty"),
+            (&[], Some(0), None, "commit empty", "commit empty"),
+            (&[], None, Some(0), "commit empty", "commit empty"),
+            (&[], None, None, "again", "commit empty"),
+            (&[], None, Some(3), "again", "restart"),
+            (&[], Some(0), Some(3), "again", "restart"),
+            (&[], Some(1), Some(3), "again", "restart"),
+            (&["a"], Some(2), Some(4), "again", "restart"),
+            (&["a", "b", "c"], Some(2), Some(4), "again", "restart"),
+            (&["a", "a"], Some(2), Some(4), "again", "restart"),
+            (&["a", "b", "a"], None, None, "again", "restart"),
+        ] {
+            for (puzzled, expected) in [(0, at_first), (MOST_PUZZLED, in_the_end)] {
+                let looking = Looking {
+                    puzzled,
+                    ..looking()
+                };
+                let answer = Ok(success(files, stated, records));
+                let decision = decide(&looking, answer, now(), &rules(), 0);
+                assert_eq!(
+                    kind(&decision),
+                    expected,
+                    "{files:?} {stated:?} {records:?} {puzzled}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_without_a_job_costs_a_look_a_job_or_the_chain() {
+        let request = || "GET job".to_owned();
+        let detail = || "words".to_owned();
+        let unclear = |retry_after| ApiError::Unclear {
+            request: request(),
+            detail: detail(),
+            retry_after,
+        };
+        for (error, expected) in [
+            (
+                ApiError::Limited {
+                    request: request(),
+                    retry_after: None,
+                },
+                "again",
+            ),
+            (
+                ApiError::Unreachable {
+                    request: request(),
+                    detail: detail(),
+                },
+                "again",
+            ),
+            (unclear(None), "again"),
+            (unclear(Some(Duration::MAX)), "again"),
+            (ApiError::Gone { request: request() }, "restart"),
+            (
+                ApiError::Unauthorized {
+                    request: request(),
+                    detail: detail(),
+                },
+                "give up",
+            ),
+            (
+                ApiError::Rejected {
+                    request: request(),
+                    detail: detail(),
+                },
+                "give up",
+            ),
+        ] {
+            let decision = decide(&looking(), Err(error.clone()), now(), &rules(), 0);
+            assert_eq!(kind(&decision), expected, "{error}");
+            if let Decision::Again { looking, delay } = decision {
+                assert_eq!((looking.looks, looking.unanswered), (5, 1), "{error}");
+                assert!(delay <= minutes(60), "{error}: {delay:?}");
+            }
+        }
+        let again = Looking {
+            unanswered: 3,
+            ..looking()
+        };
+        match decide(&again, Ok(job(Status::Running, 41.0)), now(), &rules(), 0) {
+            Decision::Again { looking, .. } => assert_eq!(looking.unanswered, 0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_job_that_fails_or_stands_still_is_replaced_and_one_that_moves_is_not() {
+        let failed = Status::Failed("FAILED: words".to_owned());
+        for (status, percent, moved, expected) in [
+            (failed, 40.0, 5, "restart"),
+            (Status::Running, 40.0, 119, "again"),
+            (Status::Running, 40.0, 120, "restart"),
+            (Status::Running, 41.0, 1_000, "again"),
+            // Backwards is a movement, too.
+            (Status::Running, 3.0, 1_000, "again"),
+        ] {
+            let looking = Looking {
+                moved_at: now().before(minutes(moved)),
+                started_at: now().before(minutes(2_000)),
+                ..looking()
+            };
+            let decision = decide(&looking, Ok(job(status, percent)), now(), &rules(), 0);
+            assert_eq!(kind(&decision), expected, "{percent} {moved}");
+            if let Decision::Again { delay, .. } = decision {
+                assert!(delay <= rules().stall, "{delay:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_that_says_no_percentage_stands_still_from_its_start() {
+        let looking = Looking {
+            percent: None,
+            moved_at: now().before(minutes(120)),
+            ..looking()
+        };
+        let silent = Job {
+            percent: None,
+            ..job(Status::Running, 0.0)
+        };
+        let decision = decide(&looking, Ok(silent), now(), &rules(), 0);
+        assert_eq!(kind(&decision), "restart");
+    }
+}

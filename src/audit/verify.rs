@@ -251,13 +251,13 @@ pub async fn verify<A: Archive + 'static>(
             Err(error) => Err(error),
         };
         let (manifest, etag) = match usable(stored, &export) {
-            Ok(usable) => usable,
-            Err(None) => {
+            Usable::Manifest(manifest, etag) => (manifest, etag),
+            Usable::Erased => {
                 sight.verified.erased += 1;
                 known.insert(export, Known::Erased);
                 continue;
             }
-            Err(Some((wrong, detail))) => {
+            Usable::Not(wrong, detail) => {
                 sight.find(wrong, Key::manifest(&export).to_string(), detail);
                 known.insert(export, Known::Unknown);
                 continue;
@@ -306,10 +306,21 @@ pub async fn verify<A: Archive + 'static>(
         sight.checked(checked.unwrap_or_else(fell));
     }
 
+    weigh(archive.as_ref(), range, &known, &mut sight).await?;
+    Ok(sight.verified)
+}
+
+/// Lists what stands under `data/` and `quarantine/`, and judges it by the manifests.
+async fn weigh<A: Archive, W: FnMut(Heard<'_>) + Send>(
+    archive: &A,
+    range: &Range,
+    known: &BTreeMap<Export, Known>,
+    sight: &mut Sight<'_, W>,
+) -> Result<(), ArchiveError> {
     for app in range.listed_apps() {
         let mut jobs = BTreeMap::new();
         let look = |listed: crate::archive::Listed| {
-            sight.judge(&known, range, &mut jobs, listed);
+            sight.judge(known, range, &mut jobs, listed);
         };
         archive.list(&all_of(Kind::Data, app), look).await?;
         sight.verified.jobs.extend(jobs.into_values());
@@ -323,27 +334,35 @@ pub async fn verify<A: Archive + 'static>(
         };
         archive.list(&all_of(Kind::Quarantine, app), count).await?;
     }
-    Ok(sight.verified)
+    Ok(())
 }
 
-/// The manifest of an export and its version; or what is wrong with it; or nothing, where the export
-/// was erased.
-fn usable(
-    stored: Result<Stored, ArchiveError>,
-    export: &Export,
-) -> Result<(Box<Manifest>, ETag), Option<(Wrong, String)>> {
-    let stored = stored.map_err(|error| Some((Wrong::Unreadable, error.to_string())))?;
+/// What stands at the place of a manifest.
+enum Usable {
+    /// A manifest, in this version.
+    Manifest(Box<Manifest>, ETag),
+    /// Nothing, on a person's request.
+    Erased,
+    /// What cannot be used, and why.
+    Not(Wrong, String),
+}
+
+fn usable(stored: Result<Stored, ArchiveError>, export: &Export) -> Usable {
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(error) => return Usable::Not(Wrong::Unreadable, error.to_string()),
+    };
     match Document::read(&stored.bytes, export) {
-        Document::Manifest(manifest) => Ok((manifest, stored.etag)),
-        Document::Tombstone(_) => Err(None),
-        Document::Newer { schema } => {
-            let detail = format!("its schema is {schema:?}: update this program to check it");
-            Err(Some((Wrong::Newer, detail)))
-        }
-        Document::Unreadable { why } => {
-            let detail = format!("{why}; restore its last version");
-            Err(Some((Wrong::Unreadable, detail)))
-        }
+        Document::Manifest(manifest) => Usable::Manifest(manifest, stored.etag),
+        Document::Tombstone(_) => Usable::Erased,
+        Document::Newer { schema } => Usable::Not(
+            Wrong::Newer,
+            format!("its schema is {schema:?}: update this program to check it"),
+        ),
+        Document::Unreadable { why } => Usable::Not(
+            Wrong::Unreadable,
+            format!("{why}; restore its last version"),
+        ),
     }
 }
 

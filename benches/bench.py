@@ -360,7 +360,7 @@ def polling():
     table = [line.split("\t") for line in measured([BUILT / "polling-bench"])[3].splitlines()]
     header = ("", "progress", "within 5 % and 12 looks, %", "looks, median", "95 %", "late %, median", "95 %")
     note("Polling jobs of 1 s to 6 h", header, table)
-    for kind in ("steady", "log-normal"):
+    for kind in dict.fromkeys(line[1] for line in table):
         of_kind = [line for line in table if line[1] == kind]
         ours, *rivals = of_kind
         share = float(ours[2])

@@ -59,8 +59,8 @@ impl Dice {
 enum Progress {
     /// With time.
     Steady,
-    /// Step by step (a file each), the steps of log-normal length.
-    Steps,
+    /// Step by step (a file each), the steps of log-normal length; so many of them.
+    Steps(&'static [usize]),
 }
 
 /// A job: how long it takes, and when each of its steps is done.
@@ -75,9 +75,9 @@ impl Job {
         let length = shortest * (longest / shortest).powf(dice.share());
         let steps = match progress {
             Progress::Steady => Vec::new(),
-            Progress::Steps => {
-                const COUNTS: [usize; 7] = [3, 5, 8, 13, 30, 80, 200];
-                let count = COUNTS[usize::try_from(dice.roll() % 7).unwrap_or(0)];
+            Progress::Steps(counts) => {
+                let pick = dice.roll() % counts.len() as u64;
+                let count = counts[usize::try_from(pick).unwrap_or(0)];
                 let mut sum = 0.0;
                 let ends: Vec<f64> = (0..count)
                     .map(|_| {
@@ -102,7 +102,12 @@ impl Job {
     }
 
     /// How many looks notice its end, and how late the last one is, in seconds.
-    fn watch(&self, first: f64, next: &dyn Fn(f64, f64, u64) -> f64, dice: &mut Dice) -> (usize, f64) {
+    fn watch(
+        &self,
+        first: f64,
+        next: &dyn Fn(f64, f64, u64) -> f64,
+        dice: &mut Dice,
+    ) -> (usize, f64) {
         let (mut age, mut looks) = (first, 1);
         while age < self.length && looks < MOST_LOOKS {
             age += next(age, self.percent(age), dice.roll());
@@ -143,7 +148,17 @@ fn ways() -> Vec<Way> {
     reason = "small counts"
 )]
 fn main() {
-    for (progress, kind) in [(Progress::Steady, "steady"), (Progress::Steps, "log-normal")] {
+    for (progress, kind) in [
+        (Progress::Steady, "steady"),
+        (
+            Progress::Steps(&[80, 120, 200]),
+            "log-normal, 80 to 200 files",
+        ),
+        (
+            Progress::Steps(&[3, 5, 8, 13, 30]),
+            "log-normal, 3 to 30 files",
+        ),
+    ] {
         for (name, first, next) in ways() {
             let (jobs_dice, looks_dice) = (&mut Dice(1), &mut Dice(2));
             let mut met = 0;
@@ -151,7 +166,11 @@ fn main() {
             for _ in 0..JOBS {
                 let job = Job::new(progress, jobs_dice);
                 let (looks, late) = job.watch(first, &*next, looks_dice);
-                let late = if late <= IN_TIME { 0.0 } else { late / job.length };
+                let late = if late <= IN_TIME {
+                    0.0
+                } else {
+                    late / job.length
+                };
                 met += usize::from(looks <= LOOKS && late <= LATE);
                 all_looks.push(looks);
                 all_late.push(late);

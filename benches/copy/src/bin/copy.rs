@@ -35,7 +35,11 @@ fn main() -> anyhow::Result<()> {
 
 async fn copy(host: &str, bucket: &str, fragments: u32, budget: Budget) -> anyhow::Result<()> {
     let config = aws::config(aws::Patience::FUNCTION).await;
-    let archive = Bucket::new(aws::s3(&config, true), format!("s3://{bucket}").parse()?, None);
+    let archive = Bucket::new(
+        aws::s3(&config, true),
+        format!("s3://{bucket}").parse()?,
+        None,
+    );
     let host = HostUrl::parse(host, true)?;
     let credentials = CredentialSet::from_values(
         None,
@@ -80,7 +84,9 @@ async fn copy(host: &str, bucket: &str, fragments: u32, budget: Budget) -> anyho
         first_start: Some(Time::now()),
         ..start.with(Work::Copy(slice))
     };
-    let outcome = handle(&local, &message, None).await.context("the copy stage")?;
+    let outcome = handle(&local, &message, None)
+        .await
+        .context("the copy stage")?;
     if outcome != Outcome::Archived {
         bail!("the copy stage ended otherwise: {outcome:?}");
     }

@@ -68,9 +68,11 @@ async fn relay(
                 .body(ByteStream::from(full))
                 .customize()
                 // No checksum is asked for: it would be computed, which is not moving bytes.
-                .config_override(aws_sdk_s3::config::Builder::new().request_checksum_calculation(
-                    aws_sdk_s3::config::RequestChecksumCalculation::WhenRequired,
-                ))
+                .config_override(
+                    aws_sdk_s3::config::Builder::new().request_checksum_calculation(
+                        aws_sdk_s3::config::RequestChecksumCalculation::WhenRequired,
+                    ),
+                )
                 .disable_payload_signing()
                 .send()
                 .await?;

@@ -71,7 +71,6 @@ enum Done {
     Message {
         id: u64,
         worker: usize,
-        line: Line,
         ended: Option<Result<Outcome, StageError>>,
     },
     Tick,
@@ -142,7 +141,7 @@ impl Run {
             0
         };
         let skews: Vec<_> = (0..workers)
-            .map(|_| i64::try_from(rng.below(2 * skew + 1)).unwrap_or(0) - skew as i64)
+            .map(|_| i64::try_from(rng.below(2 * skew + 1)).unwrap_or(0) - skew.cast_signed())
             .collect();
         let rules = Rules {
             stall: rng.pick(&[20, 120]) * MINUTE,
@@ -358,12 +357,7 @@ impl Run {
                     Line::Copy => Some(Instant::now() + limit),
                 };
                 let ended = edge.live(limit, handle(&edge, &message, end)).await;
-                Done::Message {
-                    id,
-                    worker,
-                    line,
-                    ended,
-                }
+                Done::Message { id, worker, ended }
             }));
         }
     }
@@ -403,33 +397,15 @@ impl Run {
             Poll::Pending
         });
         let done = done.await;
-        if let Some(Done::Message {
-            id,
-            worker,
-            line,
-            ended,
-        }) = done
-        {
+        if let Some(Done::Message { id, worker, ended }) = done {
             self.idle.push(worker);
             let mut state = self.state();
-            let now = state.elapsed();
             state.note(&format!("w{worker}"), || format!("ends {id}: {ended:?}"));
-            match ended {
-                Some(Ok(_)) => {
-                    if state.fault(&[Fault::DeleteLost]).is_none() {
-                        state.gone(id, None);
-                    }
-                }
-                // It comes again when its time is over.
-                Some(Err(_)) | None => {
-                    let visibility = match line {
-                        Line::Poll => POLL_VISIBILITY,
-                        Line::Copy => COPY_VISIBILITY,
-                    };
-                    if let Some(entry) = state.sqs.entries.get_mut(&id) {
-                        entry.visible = entry.visible.max(now).min(now + visibility);
-                    }
-                }
+            // What failed comes again when its time is over.
+            if let Some(Ok(_)) = ended
+                && state.fault(&[Fault::DeleteLost]).is_none()
+            {
+                state.gone(id, None);
             }
         }
     }

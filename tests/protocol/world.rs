@@ -140,7 +140,7 @@ impl State {
     /// Takes note of what happens; the words are made only where somebody reads them.
     pub fn note(&mut self, who: &str, what: impl FnOnce() -> String) {
         let now = self.elapsed();
-        let mix = now.as_millis() as u64 ^ (who.len() as u64) << 48;
+        let mix = now.as_secs() << 12 ^ u64::from(now.subsec_millis()) ^ (who.len() as u64) << 48;
         self.digest = (self.digest ^ mix)
             .wrapping_mul(0x0100_0000_01b3)
             .rotate_left(23);

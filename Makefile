@@ -5,7 +5,7 @@ tools := target/tools
 setup := tests/deployed/setup.sh
 pytest := $(tools)/ministack/bin/python -m pytest -p no:cacheprovider
 
-.PHONY: help test lint unit template deployed permissions
+.PHONY: help test lint unit template deployed permissions bench
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,9 @@ deployed: ## the real template and binaries on a local AWS with IAM enforced
 	$(setup) sam ministack
 	$(pytest) -v --durations=0 --durations-min=1 tests/deployed/test_deployed.py
 
-permissions: ## beyond `make test`: without any one of its permissions the stack fails (about an hour)
+permissions: ## beyond `make test`: without any one of its permissions a probe of the stack fails
 	$(setup) sam ministack
 	$(pytest) -v tests/deployed/test_permissions.py
+
+bench: ## beyond `make test`: how fast it is, beside its peers; docs/PERFORMANCE.md explains (about half an hour)
+	python3 benches/bench.py

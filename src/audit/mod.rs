@@ -4,11 +4,9 @@
 //! - [`survey`]: what stands there, by its manifests and claims
 //! - [`status`]: is it complete? The calendar of weeks
 //! - [`verify`](mod@verify): is it right? Every object against its manifest
-//! - [`page`]: both for people, as a page of HTML
 //! - [`erase`](mod@erase): the one thing here that writes: a week's end
 
 pub mod erase;
-// pub mod page;
 pub mod status;
 pub mod survey;
 pub mod verify;

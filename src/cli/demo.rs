@@ -56,8 +56,7 @@ pub struct Args {
 
 /// Archives the weeks, and shows what has come of it.
 pub async fn run(args: Args, screen: &Screen) -> anyhow::Result<ExitCode> {
-    let archive =
-        Folder::open(&args.archive).map_err(|why| Usage::new(format!("--archive: {why}")))?;
+    let archive = Folder::open(&args.archive).map_err(|why| Usage::with("--archive: ", why))?;
     let now = Time::now();
     let end = Week::of(now.before(SETTLE));
     let first = end.back(args.weeks);
@@ -158,68 +157,101 @@ Next:
 }
 
 fn tree(folder: &Path, export: &Export, manifest: &Manifest) -> String {
-    let dim = |words: String| style(words).dim();
     let Export { app, event, week } = export;
+    let under = format!("app={app}/event={event}");
     let mut text = format!("  {}/\n", style(folder.display()).bold());
-    let branch = |text: &mut String, last: bool, path: &str, words: String| {
-        let limb = if last { "└──" } else { "├──" };
-        let _ = writeln!(text, "  {limb} {path:<50}  {}", dim(words));
+    // Writing to a String cannot fail.
+    let mut branch = |line: String, words: &str| {
+        let line = format!("  {line:<46}  {}", style(words).dim());
+        let _ = writeln!(text, "{}", line.trim_end());
     };
-    let place = format!("app={app}/event={event}/week={week}");
+    branch(format!("├── manifests/{under}/"), "");
     branch(
-        &mut text,
-        false,
-        &format!("manifests/{place}.json"),
-        "the commit record: the week is archived".to_owned(),
+        format!("│   └── week={week}.json"),
+        "its commit record: the week is archived",
     );
     branch(
-        &mut text,
-        false,
-        &format!("data/{place}/"),
-        format!("job={}", manifest.job.id),
+        format!("├── data/{under}/week={week}/job={}/", manifest.job.id),
+        "",
     );
-    for (fragment, number) in manifest.fragments.iter().zip(1..) {
-        let limb = if number == manifest.fragments.len() {
-            "└──"
-        } else {
-            "├──"
-        };
+    for (fragment, left) in manifest
+        .fragments
+        .iter()
+        .rev()
+        .zip(0..)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
+        let limb = if left == 0 { "└──" } else { "├──" };
         let part = fragment.key.rsplit('/').next().unwrap_or_default();
-        let facts = format!(
-            "{}, {}, as the host served them",
+        let (records, bytes) = (
             figures::counted(fragment.records, "record"),
-            figures::bytes(fragment.bytes)
+            figures::bytes(fragment.bytes),
         );
-        let _ = writeln!(text, "  │   {limb} {part:<46}  {}", dim(facts));
+        branch(
+            format!("│   {limb} {part}"),
+            &format!("{records}, {bytes}, byte for byte"),
+        );
     }
     branch(
-        &mut text,
-        false,
-        &format!("receipts/{place}/"),
-        "what is known of each file; may expire".to_owned(),
+        format!("├── receipts/{under}/week=…/"),
+        "notes for a run that continues; may expire",
     );
     branch(
-        &mut text,
-        true,
-        &format!("claims/{place}.json"),
-        "who was at work on it; may expire".to_owned(),
+        format!("└── claims/{under}/"),
+        "who is at work on what; may expire",
     );
     text
 }
 
-/// The manifest with one of its fragments.
+/// The manifest with the first of its fragments only, and fewer lines.
 fn shortened(manifest: &Manifest) -> anyhow::Result<String> {
-    let mut value = serde_json::to_value(manifest)?;
-    if let Some(fragments) = value["fragments"].as_array_mut()
-        && fragments.len() > 1
-    {
-        let more = fragments.len() - 1;
-        fragments.truncate(1);
-        fragments.push(format!("… {more} more").into());
+    let one_line = |value: serde_json::Result<String>| {
+        value.map(|json| json.replace("\":", "\": ").replace(",\"", ", \""))
+    };
+    let mut text = String::from("  {\n");
+    let mut member = |name: &str, json: &str| {
+        let _ = writeln!(text, "    \"{name}\": {json},");
+    };
+    member("schema", &format!("{:?}", manifest.schema));
+    member(
+        "app",
+        &format!(
+            "\"{}\", \"event\": \"{}\", \"week\": \"{}\"",
+            manifest.app, manifest.event, manifest.week
+        ),
+    );
+    member(
+        "window",
+        &one_line(serde_json::to_string(&manifest.window))?,
+    );
+    member("job", &one_line(serde_json::to_string(&manifest.job))?);
+    member(
+        "declared",
+        &one_line(serde_json::to_string(&manifest.declared))?,
+    );
+    member(
+        "archived",
+        &one_line(serde_json::to_string(&manifest.archived))?,
+    );
+    member("verified", &manifest.verified.to_string());
+    member(
+        "discrepancies",
+        &serde_json::to_string(&manifest.discrepancies)?,
+    );
+    if let [first, more @ ..] = &manifest.fragments[..] {
+        let first = serde_json::to_string_pretty(first)?.replace('\n', "\n    ");
+        let more = match more.len() {
+            0 => String::new(),
+            n => format!(", … {n} more"),
+        };
+        member("fragments", &format!("[{first}{more}]"));
     }
-    let json = serde_json::to_string_pretty(&value)?;
-    Ok(json.lines().fold(String::new(), |mut text, line| {
-        let _ = writeln!(text, "  {line}");
-        text
-    }))
+    let _ = writeln!(
+        text,
+        "    \"committedAt\": \"{}\"\n  }}",
+        manifest.committed_at
+    );
+    Ok(text)
 }

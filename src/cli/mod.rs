@@ -12,6 +12,7 @@ mod erase;
 mod figures;
 mod progress;
 mod range;
+mod report;
 mod run;
 mod screen;
 mod simulate;
@@ -49,6 +50,7 @@ const EXAMPLES: &str = "\
 Examples:
   insights-archive demo                     watch four weeks being archived; needs no account
   insights-archive run --help               archive your own app's weeks
+  insights-archive status --archive DIR     is anything missing?
 
 Environment:
   KORE_JWT, or KORE_CLIENT_ID and KORE_CLIENT_SECRET
@@ -69,6 +71,8 @@ enum Command {
     Status(status::Args),
     /// Is the archive right? Check every object against its manifest
     Verify(verify::Args),
+    /// Write the state of the archive as one page of HTML
+    Report(report::Args),
     /// Take a week out of the archive for good, on a person's request
     Erase(erase::Args),
     /// Print a script that completes this command line in your shell
@@ -83,6 +87,7 @@ impl Command {
             Self::Simulate(args) => simulate::run(args, screen).await,
             Self::Status(args) => status::run(args, screen).await,
             Self::Verify(args) => verify::run(args, screen).await,
+            Self::Report(args) => report::run(args, screen).await,
             Self::Erase(args) => erase::run(args, screen).await,
             Self::Completions(args) => completions::run(&args),
         }

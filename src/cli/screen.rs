@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use console::{Style, Term};
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -55,6 +56,8 @@ impl Screen {
         // Of the libraries below only warnings: what they log in detail may hold secrets.
         let targets = Targets::new()
             .with_default(level.min(LevelFilter::from_level(Level::WARN)))
+            // It warns of every place where there are no credentials; what is missing is said in the end.
+            .with_target("aws_config", level.min(LevelFilter::ERROR))
             .with_target(env!("CARGO_CRATE_NAME"), level);
         tracing_subscriber::registry()
             .with(lines)
@@ -101,7 +104,7 @@ where
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        _context: &FmtContext<'_, S, N>,
         mut line: format::Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -122,8 +125,27 @@ where
             write!(line, "{} ", Time::now())?;
         }
         write!(line, "{}: ", style.for_stderr().apply_to(word))?;
-        context.format_fields(line.by_ref(), event)?;
-        writeln!(line)
+        let mut message = Message {
+            line,
+            written: Ok(()),
+        };
+        event.record(&mut message);
+        message.written?;
+        writeln!(message.line)
+    }
+}
+
+/// Writes an event's message; its fields repeat for programs what the message says to people.
+struct Message<'a> {
+    line: format::Writer<'a>,
+    written: fmt::Result,
+}
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.written = write!(self.line, "{value:?}");
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Site {
 }
 
 fn wrong(why: impl fmt::Display) -> Usage {
-    Usage::new(format!("--archive: {why}"))
+    Usage::with("--archive: ", why)
 }
 
 async fn bucket(place: &Location) -> Result<Bucket, Usage> {

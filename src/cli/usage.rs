@@ -19,6 +19,15 @@ impl Usage {
         }
     }
 
+    /// What is wrong with `thing`, in the words of an error that has the remedy behind a semicolon.
+    pub fn with(thing: &str, error: impl fmt::Display) -> Self {
+        let error = format!("{thing}{error}");
+        match error.split_once("; ") {
+            Some((error, hint)) => Self::new(error).with_hint(hint),
+            None => Self::new(error),
+        }
+    }
+
     /// `hint` says what to do, where the error does not say so itself.
     #[must_use]
     pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {

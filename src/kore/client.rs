@@ -1,6 +1,6 @@
 //! The real host: the API and the file hosts, over HTTP.
 //!
-//! Two clients that share nothing. The API's alone carries the token, and follows no redirect: a
+//! Two clients that share nothing but the system's certificates. The API's alone carries the token, and follows no redirect: a
 //! header named `auth` would be forwarded. The files' never has the token, and follows a few
 //! redirects, each checked like the link itself. Neither heeds a system proxy: behind one, names
 //! would be resolved where the rules of [`super::source`] do not reach. Both speak HTTP/1.1 only:
@@ -17,6 +17,8 @@ use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use reqwest::{ClientBuilder, Method, Response, StatusCode, redirect, retry};
+use rustls::ClientConfig;
+use rustls_platform_verifier::ConfigVerifierExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use url::Url;
@@ -127,8 +129,10 @@ impl<S: CredentialSource> Client<S> {
             hosts,
             allow_private_network,
         };
+        let tls = tls()?;
         let setup = |builder: ClientBuilder| {
             builder
+                .tls_backend_preconfigured(tls.clone())
                 .build()
                 .map_err(|error| SetupError(words::of_request(&error)))
         };
@@ -218,6 +222,15 @@ impl<S: CredentialSource> Client<S> {
         }
         Err(call.refused(response).await)
     }
+}
+
+/// What both clients trust. Loading the system's certificates takes most of a function's start, so it
+/// is done once.
+fn tls() -> Result<ClientConfig, SetupError> {
+    let mut tls =
+        ClientConfig::with_platform_verifier().map_err(|error| SetupError(error.to_string()))?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 /// What both clients have in common.

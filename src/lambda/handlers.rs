@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::outside::Outside;
+use super::outside::{BuryRaw, Outside};
 use crate::archive::Archive;
 use crate::kore::Kore;
-use crate::queue::{Line, Outgoing, Queue, QueueError};
+use crate::queue::{Line, Outgoing, Queue};
 use crate::stages::enqueue::{self, BadRequest, Request, Scope, Summary};
 use crate::stages::message::Message;
 use crate::stages::{Edges as _, StageError, handle};
@@ -24,16 +24,6 @@ use crate::stages::{Edges as _, StageError, handle};
 /// Work is cut off so long before the function would be: enough to answer for the other messages and
 /// to write the metrics.
 const ANSWER: Duration = Duration::from_secs(3);
-
-/// Where a body goes that is no message, for a person to look at.
-pub trait BuryRaw: Queue {
-    /// Puts the body into the dead-letter queue as it is, with the reason.
-    fn bury_raw(
-        &self,
-        body: &str,
-        reason: &str,
-    ) -> impl Future<Output = Result<(), QueueError>> + Send;
-}
 
 /// Why an invocation failed as a whole.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -233,6 +223,7 @@ mod tests {
     use crate::kore::{ApiError, FileError};
     use crate::lambda::outside::Never;
     use crate::queue::DeadLetter;
+    use crate::queue::QueueError;
     use crate::stages::{Budget, Lease, Rules};
 
     /// A host that does to each app what its name says.

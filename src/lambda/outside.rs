@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::rand;
 
-use super::handlers::BuryRaw;
 use super::log;
 use super::metrics::Metrics;
 use crate::archive::Archive;
@@ -16,6 +15,16 @@ use crate::kore::{ApiError, Download, FileError, Kore};
 use crate::queue::sqs::Sqs;
 use crate::queue::{Queue, QueueError};
 use crate::stages::{Budget, Edges, Report, Rules};
+
+/// Where a body goes that is no message, for a person to look at.
+pub trait BuryRaw: Queue {
+    /// Puts the body into the dead-letter queue as it is, with the reason.
+    fn bury_raw(
+        &self,
+        body: &str,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+}
 
 /// The outside of a function.
 pub struct Outside<K, A, Q> {

@@ -8,13 +8,15 @@ const SOONEST: Duration = Duration::from_secs(3);
 const LATEST_AT_FIRST: Duration = Duration::from_secs(15);
 /// What a look can be late by, without a percentage, as a share of the job's age.
 const SHARE_UNTOLD: f64 = 0.25;
+/// At 0 percent a job has just begun: after so many times its age it is looked at again.
+const AGES_AT_ZERO: f64 = 2.0;
 /// Of the time left as the percentage predicts it, this share is slept: the rest is looked at closer,
-/// when the percentage is more exact.
-const SHARE_LEFT: f64 = 0.8;
+/// when the percentage is more exact. Small, because files are of unequal size.
+const SHARE_LEFT: f64 = 0.4;
 /// On top of that, a share of the age: it ends the approach, and is what a look is late by.
-const SHARE_LATE: f64 = 0.03;
+const SHARE_LATE: f64 = 0.04;
 /// A percentage is trusted for so many times the job's age.
-const MOST_AGES: f64 = 3.0;
+const MOST_AGES: f64 = 6.0;
 /// The first pause after trouble.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The first pause when the archive does not answer.
@@ -36,14 +38,13 @@ pub fn first_look() -> Duration {
 /// `random` bits for jitter.
 ///
 /// A percentage of 1 means "from 1 to 2": the time left is predicted from the next whole one, so that
-/// a job is looked at before it can have ended, and then again when the prediction is better. A
-/// percentage of 0 says that the job has just begun: it may be as old again. `docs/PERFORMANCE.md`
-/// shows what this costs beside fixed intervals and exponential back-off.
+/// a job is looked at before it can have ended, and then again when the prediction is better.
+/// `docs/PERFORMANCE.md` shows what this costs beside fixed intervals and exponential back-off.
 pub fn next_look(age: Duration, percent: Option<f64>, random: u64) -> Duration {
     let age = age.as_secs_f64();
     let delay = match percent {
         None => LATEST_AT_FIRST.as_secs_f64().max(age * SHARE_UNTOLD),
-        Some(percent) if percent < 1.0 => age,
+        Some(percent) if percent < 1.0 => age * AGES_AT_ZERO,
         Some(percent) => {
             let at_most = (percent.floor() + 1.0).min(100.0);
             let left = age * (100.0 - at_most) / at_most;
@@ -136,15 +137,15 @@ mod tests {
             // Nothing is told: a quarter of the age, at first a quarter of a minute.
             (0, None, 14, 16),
             (600, None, 140, 160),
-            // Just begun: as long again.
-            (60, Some(0.0), 57, 63),
+            // Just begun: twice as long again.
+            (60, Some(0.0), 114, 126),
             // Nearly done: soon, and never at once.
             (10, Some(99.0), 3, 4),
-            (1_000, Some(99.9), 28, 32),
-            // Half way: most of what is left.
-            (1_000, Some(50.0), 750, 850),
+            (1_000, Some(99.9), 38, 42),
+            // Half way: a good part of what is left.
+            (1_000, Some(50.0), 402, 446),
             // A percentage is not trusted without bound.
-            (1_000, Some(1.0), 2_800, 3_200),
+            (1_000, Some(1.0), 5_700, 6_300),
         ] {
             for random in RANDOM {
                 let look = next_look(seconds(age), percent, random);

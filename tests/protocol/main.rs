@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fault::Fault;
+use insights_archive::stages::message::MOST_HOPS;
 use scope::{Limits, Scene};
 use seeds::{Faults, run};
 
@@ -52,6 +53,34 @@ fn without_faults_every_week_is_archived_at_once() {
         let ended = holds(seed, Faults::None);
         assert!(ended.manifests > 0, "seed {seed}");
         assert_eq!(ended.dead, 0, "seed {seed}");
+        // Each manifest by one job, looked at a few times, and once more per slice.
+        assert_eq!(ended.jobs, ended.manifests + ended.replaced, "seed {seed}");
+        let looks = 20 * u64::try_from(ended.jobs).expect("few");
+        assert!(ended.looks <= looks, "seed {seed}: {} looks", ended.looks);
+    }
+}
+
+#[test]
+fn what_a_person_must_mend_is_left_in_peace() {
+    for seed in 0..20 {
+        // Four out of five requests are refused, for as long as there are faults: days and nights.
+        let ended = holds(seed, Faults::Always(Fault::Unauthorized));
+        assert!(
+            ended.dead <= ended.manifests,
+            "seed {seed}: {} dead letters for {} weeks",
+            ended.dead,
+            ended.manifests
+        );
+    }
+}
+
+#[test]
+fn a_message_that_has_gone_round_too_often_is_the_last() {
+    for (hop, ends) in [(MOST_HOPS - 1, false), (MOST_HOPS, true)] {
+        for waits in [false, true] {
+            let dead = seeds::one_message(hop, waits);
+            assert_eq!(dead == 1, ends, "hop {hop}, waits {waits}");
+        }
     }
 }
 

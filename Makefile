@@ -32,7 +32,7 @@ deployed: ## the real template and binaries on a local AWS with IAM enforced
 	$(setup) sam ministack
 	$(pytest) -v --durations=0 --durations-min=1 tests/deployed/test_deployed.py
 
-permissions: ## beyond `make test`: without any one of its permissions the stack fails (about an hour)
+permissions: ## beyond `make test`: without any one of its permissions a probe of the stack fails
 	$(setup) sam ministack
 	$(pytest) -v tests/deployed/test_permissions.py
 

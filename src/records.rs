@@ -27,9 +27,6 @@ pub const DEEPEST: u32 = 4096;
 /// How many bytes are looked at together: one bit each in a `u64`.
 const BLOCK: usize = 64;
 
-/// How many blocks are checked for UTF-8 at once: few enough to be in the processor's nearest cache still.
-const STRETCH: usize = 64;
-
 /// Why a text is not one JSON array, and where. Shows no content but the one byte that is wrong: the
 /// text is personal data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +48,7 @@ pub enum Why {
         /// What may stand there.
         expected: &'static str,
     },
-    /// A byte that is neither part of a UTF-8 character nor the beginning of a whole one.
+    /// No character of UTF-8 goes on or begins with this byte.
     NotUtf8,
     /// One more bracket than [`DEEPEST`] is opened.
     TooDeep,
@@ -99,7 +96,7 @@ pub struct Counter {
     begun_len: usize,
     strings: Strings,
     structure: Structure,
-    utf8: Utf8,
+    characters: Characters,
     /// Once a text was refused it stays so.
     refused: Option<NotJson>,
 }
@@ -120,7 +117,7 @@ impl Counter {
             begun_len: 0,
             strings: Strings::default(),
             structure: Structure::new(),
-            utf8: Utf8::default(),
+            characters: Characters::default(),
             refused: None,
         }
     }
@@ -146,9 +143,7 @@ impl Counter {
             self.check(&[block], BLOCK)?;
         }
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
-        for stretch in blocks.chunks(STRETCH) {
-            self.check(stretch, stretch.len() * BLOCK)?;
-        }
+        self.check(blocks, bytes.len() - rest.len())?;
         self.begun[..rest.len()].copy_from_slice(rest);
         self.begun_len = rest.len();
         Ok(())
@@ -189,37 +184,25 @@ impl Counter {
 
     /// Checks the next blocks, of which `length` bytes are text.
     fn check(&mut self, blocks: &[[u8; BLOCK]], length: usize) -> Result<(), NotJson> {
-        let start = self.checked;
-        let (mut found, ascii) = dispatch!(Level::new(), simd => self.check_blocks(simd, blocks));
-        if !(ascii && self.utf8.is_whole()) {
-            let text = &blocks.as_flattened()[..length];
-            if let Some(offset) = self.utf8.check(start, text)
-                && found.is_none_or(|found| offset < found.offset)
-            {
-                let why = Why::NotUtf8;
-                found = Some(NotJson { offset, why });
-            }
-        }
+        let found = dispatch!(Level::new(), simd => self.check_blocks(simd, blocks));
+        self.refused = found.map(|(index, why)| {
+            let offset = self.checked + index as u64;
+            NotJson { offset, why }
+        });
         self.checked += length as u64;
         self.begun_len = 0;
-        self.refused = found;
-        found.map_or(Ok(()), Err)
+        self.refused.map_or(Ok(()), Err)
     }
 
-    /// Checks everything but UTF-8. Gives the first thing that is wrong, and whether all bytes up to
-    /// there are ASCII.
+    /// Finds the first thing that is wrong in the next blocks.
     #[inline(always)]
-    fn check_blocks<S: Simd>(
-        &mut self,
-        simd: S,
-        blocks: &[[u8; BLOCK]],
-    ) -> (Option<NotJson>, bool) {
-        let mut strings = self.strings; // a copy, which can live in registers
-        let mut any_bits = u8x64::splat(simd, 0);
-        let mut found = None;
+    fn check_blocks<S: Simd>(&mut self, simd: S, blocks: &[[u8; BLOCK]]) -> Option<Wrong> {
+        // Copies, which can live in registers.
+        let mut strings = self.strings;
+        let mut characters = self.characters;
         for (number, block) in blocks.iter().enumerate() {
             let lanes = Lanes(u8x64::from_slice(simd, block));
-            any_bits |= lanes.0;
+            // Outside of strings a backslash is refused itself: what it seems to escape does not matter.
             let backslashes = lanes.equal(b'\\');
             let quotes = lanes.equal(b'"');
             let escaped = strings.escaped(backslashes);
@@ -235,28 +218,28 @@ impl Counter {
                 let inside = strings.pass(quotes);
                 let control = first(lanes.controls() & inside);
                 let control = control.map(|index| unexpected(block, index, IN_STRING));
+                wrong = earlier(wrong, control);
                 let events = self.structure.events(lanes.white_space(), quotes, inside);
-                let token = self.structure.walk(block, events);
-                wrong = [wrong, control, token]
-                    .into_iter()
-                    .flatten()
-                    .min_by_key(|&(index, _)| index);
+                wrong = earlier(wrong, self.structure.walk(block, events));
+            }
+            let beyond_ascii = lanes.beyond_ascii();
+            if beyond_ascii | characters.due != 0 {
+                let invalid = characters.check(lanes, beyond_ascii, block[BLOCK - 1]);
+                wrong = earlier(wrong, first(invalid).map(|index| (index, Why::NotUtf8)));
             }
             if let Some((index, why)) = wrong {
-                let offset = self.checked + (number * BLOCK + index) as u64;
-                found = Some(NotJson { offset, why });
-                break;
+                return Some((number * BLOCK + index, why));
             }
         }
         self.strings = strings;
-        (found, any_bits.simd_lt(0x80).all_true())
+        self.characters = characters;
+        None
     }
 }
 
 // What was expected, in words.
 const THE_ARRAY: &str = "'['";
 const IN_STRING: &str = "the string to go on: control characters must be escaped";
-
 const HEX_DIGIT: &str = "a hexadecimal digit";
 const ESCAPE: &str = "one of \"\\/bfnrtu after a backslash";
 
@@ -266,6 +249,14 @@ type Wrong = (usize, Why);
 fn unexpected(block: &[u8; BLOCK], index: usize, expected: &'static str) -> Wrong {
     let byte = block[index];
     (index, Why::Unexpected { byte, expected })
+}
+
+/// Of two things that are wrong the first, of two with the same byte the one named first.
+fn earlier(one: Option<Wrong>, other: Option<Wrong>) -> Option<Wrong> {
+    match (one, other) {
+        (Some(one), Some(other)) if other.0 < one.0 => Some(other),
+        (one, other) => one.or(other),
+    }
 }
 
 /// A block as a vector. Its masks have one bit for each byte, the first byte's lowest.
@@ -292,6 +283,24 @@ impl<S: Simd> Lanes<S> {
     #[inline(always)]
     fn controls(self) -> u64 {
         self.0.simd_lt(0x20).to_bitmask()
+    }
+
+    #[inline(always)]
+    fn beyond_ascii(self) -> u64 {
+        self.at_least(0x80)
+    }
+
+    /// Whether there is any that [`is_special_lead`].
+    #[inline(always)]
+    fn has_special_leads(self) -> bool {
+        let short = (self.0 & 0xFE).simd_eq(0xC0);
+        let special = short | self.0.simd_eq(0xE0) | self.0.simd_eq(0xED) | self.0.simd_ge(0xF0);
+        special.any_true()
+    }
+
+    #[inline(always)]
+    fn at_least(self, byte: u8) -> u64 {
+        self.0.simd_ge(byte).to_bitmask()
     }
 
     /// What ends an escape that it begins.
@@ -393,6 +402,51 @@ fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
             lowest
         })
     })
+}
+
+/// Checks that the text is UTF-8.
+#[derive(Debug, Clone, Copy, Default)]
+struct Characters {
+    /// The bytes at the beginning of the next block that have to continue a character.
+    due: u64,
+    /// The last byte of the block before, if that was checked.
+    last: u8,
+}
+
+impl Characters {
+    /// The bytes that may not stand where they do; the first of them is right, what follows it may not
+    /// be. May be left out for a block that is ASCII where none is due.
+    #[inline(always)]
+    fn check<S: Simd>(&mut self, lanes: Lanes<S>, beyond_ascii: u64, last: u8) -> u64 {
+        // The first byte says how long a character is.
+        let leads = lanes.at_least(0xC0);
+        let leads_of_3 = lanes.at_least(0xE0);
+        let mut due = leads << 1 | leads_of_3 << 2 | self.due;
+        let mut due_next = leads >> 63 | leads_of_3 >> 62;
+        let mut wrong = 0;
+        if lanes.has_special_leads() || is_special_lead(self.last) {
+            let leads_of_4 = lanes.at_least(0xF0);
+            due |= leads_of_4 << 3;
+            due_next |= leads_of_4 >> 61;
+            // No character is written longer than it has to be, is a surrogate, or beyond U+10FFFF.
+            let after = |byte| lanes.equal(byte) << 1 | u64::from(self.last == byte);
+            wrong = lanes.equal(0xC0)
+                | lanes.equal(0xC1)
+                | after(0xE0) & !lanes.at_least(0xA0)
+                | after(0xED) & lanes.at_least(0xA0)
+                | after(0xF0) & !lanes.at_least(0x90)
+                | after(0xF4) & lanes.at_least(0x90)
+                | lanes.at_least(0xF5);
+        }
+        self.due = due_next;
+        self.last = last;
+        wrong | due ^ (beyond_ascii & !leads)
+    }
+}
+
+/// Whether characters that begin with this byte are longer than three bytes or have other rules.
+fn is_special_lead(byte: u8) -> bool {
+    matches!(byte, 0xC0 | 0xC1 | 0xE0 | 0xED | 0xF0..)
 }
 
 /// What stands outside of strings: brackets, numbers and the like.
@@ -544,6 +598,7 @@ static GRAMMAR: [[u8; 256]; STATES as usize] = {
     grammar
 };
 
+#[expect(clippy::match_same_arms, reason = "each kind of value is told in full")]
 const fn step(state: u8, byte: u8) -> u8 {
     // Of the two states of a kind the one in an array; how far the other is; what follows the value.
     let (kind, shift, after) = match state {
@@ -617,46 +672,6 @@ fn expected(state: u8) -> &'static str {
         ZERO | INTEGER | FRACTION | POWER if in_object => "more of a number, ',' or '}'",
         ZERO | INTEGER | FRACTION | POWER => "more of a number, ',' or ']'",
         _ => "the rest of true, false or null",
-    }
-}
-
-/// Checks UTF-8, keeping a character that has begun until the rest of it arrives.
-#[derive(Debug, Clone, Copy, Default)]
-struct Utf8 {
-    begun: [u8; 4],
-    length: usize,
-}
-
-impl Utf8 {
-    fn is_whole(self) -> bool {
-        self.length == 0
-    }
-
-    /// The place of the first character that is none, in a text whose next bytes, from `start` on,
-    /// are these.
-    fn check(&mut self, start: u64, mut bytes: &[u8]) -> Option<u64> {
-        let mut at = start;
-        while self.length > 0 {
-            let (&byte, rest) = bytes.split_first()?;
-            self.begun[self.length] = byte;
-            self.length += 1;
-            at += 1;
-            bytes = rest;
-            match std::str::from_utf8(&self.begun[..self.length]) {
-                Ok(_) => self.length = 0,
-                Err(error) if error.error_len().is_none() => {}
-                Err(_) => return Some(at - self.length as u64),
-            }
-        }
-        let error = simdutf8::compat::from_utf8(bytes).err()?;
-        let valid = error.valid_up_to();
-        if error.error_len().is_some() {
-            return Some(at + valid as u64);
-        }
-        let begun = &bytes[valid..];
-        self.begun[..begun.len()].copy_from_slice(begun);
-        self.length = begun.len();
-        None
     }
 }
 
@@ -769,7 +784,7 @@ mod tests {
                 b"[\"\\u12G4\"]",
                 "byte 6 is 'G', expected a hexadecimal digit",
             ),
-            (b"[\"\xC3(\"]", "byte 2 is not UTF-8"),
+            (b"[\"\xC3(\"]", "byte 3 is not UTF-8"),
             (deep.as_bytes(), "byte 4096 opens more than 4096 brackets"),
         ];
         for (text, message) in cases {
@@ -803,34 +818,32 @@ mod tests {
     }
 
     #[test]
-    fn characters_across_the_borders_of_blocks_and_stretches_are_judged_as_the_oracle_does() {
-        let whole = "é日😀\u{FFFF}";
-        let broken: [&[u8]; 7] = [
-            b"\xE6\x97",         // cut
-            b"\xF0\x9F\x98",     // cut
-            b"\x80",             // no beginning
-            b"\xC0\xAF",         // longer than needed
-            b"\xED\xA0\x80",     // half of a surrogate pair
-            b"\xF4\x90\x80\x80", // beyond the last
-            b"\xFF",
+    fn characters_across_the_border_of_two_blocks_are_judged_as_the_oracle_does() {
+        let whole = "é日😀\u{800}\u{D7FF}\u{10000}\u{10FFFF}";
+        let cases: [(&[u8], usize); 11] = [
+            (whole.as_bytes(), whole.len()),
+            // What is broken, and at which of its bytes that shows.
+            (b"\xE6\x97", 2),         // cut
+            (b"\xF0\x9F\x98", 3),     // cut
+            (b"\x80", 0),             // no beginning
+            (b"\xC1\xBF", 0),         // longer than needed
+            (b"\xE0\x9F\xBF", 1),     // longer than needed
+            (b"\xF0\x8F\xBF\xBF", 1), // longer than needed
+            (b"\xED\xA0\x80", 1),     // half of a surrogate pair
+            (b"\xF4\x90\x80\x80", 1), // beyond the last
+            (b"\xF5\x80\x80\x80", 0), // beyond the last
+            (b"\xC3\xA9\xA9", 2),     // one too many
         ];
-        let border = STRETCH * BLOCK;
-        for place in (BLOCK - 5..=BLOCK).chain(border - 5..=border) {
-            let before = format!("[\"{}", "-".repeat(place - 2));
-            for character in broken.into_iter().chain([whole.as_bytes()]) {
+        for place in BLOCK - 5..BLOCK + 2 {
+            for (character, right) in cases {
                 for after in ["\"]", "-\"]", "é\"]", ""] {
+                    let before = format!("[\"{}", "-".repeat(place - 2));
                     let text = [before.as_bytes(), character, after.as_bytes()].concat();
                     let verdict = count_at_once(&text);
-                    assert_eq!(verdict.ok(), oracle(&text));
-                    assert_eq!(count(&text, &[1]), verdict);
-                    assert_eq!(count(&text, &[border - 1, 2]), verdict);
-                    if let Err(refusal) = verdict
-                        && character != whole.as_bytes()
-                        && !after.is_empty()
-                    {
-                        let offset = place as u64;
-                        let why = Why::NotUtf8;
-                        assert_eq!(refusal, NotJson { offset, why });
+                    assert_eq!(verdict.ok(), oracle(&text), "{text:?}");
+                    assert_eq!(count(&text, &[1]), verdict, "{text:?}");
+                    if let Err(NotJson { offset, .. }) = verdict {
+                        assert_eq!(offset, (place + right) as u64, "{text:?}");
                     }
                 }
             }
@@ -1006,7 +1019,7 @@ mod tests {
         );
         match why {
             Why::Unexpected { byte, .. } => prop_assert_eq!(text[place], byte),
-            Why::NotUtf8 => prop_assert!(str::from_utf8(&text[place..]).is_err()),
+            Why::NotUtf8 => prop_assert!(str::from_utf8(text).is_err()),
             Why::Cut => prop_assert_eq!(place, text.len()),
             Why::TooDeep => prop_assert!(false, "no text here is that deep"),
         }

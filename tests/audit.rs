@@ -1,5 +1,5 @@
-//! How long an archive is looked at, and in how much memory. Measured, not asserted tightly: run by
-//! hand, optimised:
+//! Looking at an archive from the command line; and how long that takes, in how much memory. The
+//! measurements are run by hand, optimised:
 //!
 //!     cargo test --release --test audit -- --ignored --nocapture --test-threads 1
 
@@ -210,4 +210,87 @@ async fn a_crowded_listing_is_judged_in_bounded_memory() {
         "{keys} keys judged in {} ms, {grown} MiB more",
         took.as_millis()
     );
+}
+
+/// What the program prints on both outputs, and its exit status.
+fn run(args: &[&str], archive: &Path) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_insights-archive"))
+        .args(args)
+        .arg("--archive")
+        .arg(archive)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn what_is_no_archive_is_wrong_usage_and_an_empty_one_is_not_complete() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let absent = root.path().join("absent");
+    let empty = root.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    for (args, archive, code, said) in [
+        (&["status"][..], &file, 2, "this is a file"),
+        (&["verify"], &file, 2, "this is a file"),
+        (&["report"], &absent, 2, "there is no such folder"),
+        (
+            &["status", "--since", "2025-02-03", "--until", "2025-02-03"],
+            &empty,
+            2,
+            "no week is left",
+        ),
+        (&["status", "--app", "st/1"], &empty, 2, "an AppID must be"),
+        (&["status"], &empty, 1, "Nothing is archived here."),
+        (&["status", "--json"], &empty, 1, "\"complete\": false"),
+        (&["report"], &empty, 1, "Nothing is archived."),
+        (&["verify"], &empty, 0, "nothing is wrong"),
+    ] {
+        let (ended, text) = run(args, archive);
+        assert_eq!(ended, Some(code), "{args:?}: {text}");
+        assert!(text.contains(said), "{args:?}: {text}");
+    }
+    assert!(!absent.exists(), "a look has made a folder");
+}
+
+#[test]
+fn a_week_is_erased_only_on_a_second_word_and_shown_from_then_on() {
+    let root = tempfile::tempdir().unwrap();
+    let export = Export {
+        app: "st-1".parse().unwrap(),
+        event: Event::All,
+        week: week(),
+    };
+    write_manifest(root.path(), &export, 0);
+    let order = [
+        "erase",
+        "--app",
+        "st-1",
+        "--week",
+        "2015-01-05",
+        "--by",
+        "Ada",
+        "--reason",
+        "ticket 7",
+    ];
+    let (ended, text) = run(&order, root.path());
+    assert_eq!(ended, Some(1), "{text}");
+    assert!(text.contains("add --yes"), "{text}");
+    let (ended, text) = run(&[&order[..], &["--yes"]].concat(), root.path());
+    assert_eq!(ended, Some(0), "{text}");
+    let until = ["status", "--until", "2015-01-12"];
+    let (ended, text) = run(&until, root.path());
+    assert_eq!(ended, Some(0), "{text}");
+    assert!(text.contains("by Ada: ticket 7"), "{text}");
+    let (ended, text) = run(&["verify"], root.path());
+    assert_eq!(ended, Some(0), "{text}");
+    assert!(text.contains("1 week (1 erased)"), "{text}");
+    for bad in ["", " ", "two\nlines"] {
+        let mut order = order;
+        order[8] = bad;
+        assert_eq!(run(&order, root.path()).0, Some(2), "{bad:?}");
+    }
 }

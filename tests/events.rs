@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use insights_archive::export::Time;
+use insights_archive::stages::enqueue::Request;
 use insights_archive::stages::message::{Message, Work};
 use serde_json::Value;
 
@@ -27,4 +29,23 @@ fn every_queue_sample_is_a_message_for_its_function() {
     assert_eq!(message("poll-start.json").work, Work::Start);
     assert!(matches!(message("poll-look.json").work, Work::Look(_)));
     assert!(matches!(message("copy-slice.json").work, Work::Copy(_)));
+}
+
+#[test]
+fn every_enqueue_sample_is_a_request() {
+    let now: Time = "2025-02-03T12:00:00Z".parse().expect("a time");
+    let request =
+        |name| Request::from_json(&event(name), now).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let scheduled: Time = "2025-01-27T06:00:00Z".parse().expect("a time");
+    assert_eq!(request("enqueue-scheduled.json"), Request::Tick(scheduled));
+    assert_eq!(request("enqueue-now.json"), Request::Tick(now));
+    for (name, replace, dry_run) in [
+        ("enqueue-backfill.json", false, false),
+        ("enqueue-replace.json", true, true),
+    ] {
+        let Request::Explicit(wish) = request(name) else {
+            panic!("{name} is not a wish");
+        };
+        assert_eq!((wish.replace, wish.dry_run), (replace, dry_run), "{name}");
+    }
 }

@@ -288,7 +288,7 @@ fn calendar(
         not_yet_due: due_end,
         archived,
         counts,
-        remarks: remarks(&weeks),
+        remarks: texts(remarks(&weeks)),
         weeks,
     }
 }
@@ -349,55 +349,84 @@ fn spans(weeks: impl IntoIterator<Item = Week>) -> Vec<(Week, Week)> {
     spans
 }
 
-fn remarks(weeks: &[Entry]) -> Vec<String> {
+fn texts(remarks: Vec<(Gravity, String)>) -> Vec<String> {
+    remarks.into_iter().map(|(_, text)| text).collect()
+}
+
+/// How grave a remark is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gravity {
+    /// The archive is not complete.
+    Grave,
+    /// Somebody should look at it.
+    Doubtful,
+    /// Good to know.
+    Plain,
+}
+
+/// What a person should know of these weeks, in sentences.
+pub fn remarks(weeks: &[Entry]) -> Vec<(Gravity, String)> {
     let mut remarks = Vec::new();
     if weeks.is_empty() {
-        remarks.push("Nothing is archived.".to_owned());
+        remarks.push((Gravity::Grave, "Nothing is archived.".to_owned()));
     }
     let missing = weeks.iter().filter(|entry| entry.state == State::Missing);
     for (first, last) in spans(missing.map(|entry| entry.week)) {
-        remarks.push(if first == last {
+        let text = if first == last {
             format!("The week of {first} is missing.")
         } else {
             let count = first.until(last.next()).count();
             format!("{count} weeks are missing: {first} to {last}.")
-        });
+        };
+        remarks.push((Gravity::Grave, text));
     }
     for Entry { week, state } in weeks {
-        match state {
+        let remark = match state {
             State::Waiting { failures, until } => {
                 let times = if *failures == 1 {
                     "once".to_owned()
                 } else {
                     format!("{failures} times")
                 };
-                remarks.push(format!(
+                let text = format!(
                     "The week of {week} was given up {times} and is tried again after {until}; the \
                      reason stands in the dead-letter queue, or in the run's log."
-                ));
+                );
+                (Gravity::Grave, text)
             }
-            State::Underway { until } => remarks.push(format!(
-                "The week of {week} is being archived; a sign of life is due by {until}."
-            )),
+            State::Underway { until } => {
+                let text = format!(
+                    "The week of {week} is being archived; a sign of life is due by {until}."
+                );
+                (Gravity::Plain, text)
+            }
             State::Discrepancies { discrepancies, .. } => {
-                for discrepancy in discrepancies {
-                    remarks.push(format!("The week of {week}: {discrepancy}"));
-                }
+                let text = format!("The week of {week}: {}", discrepancies.join(" "));
+                (Gravity::Doubtful, text)
             }
-            State::Erased { at, by, reason } => remarks.push(format!(
-                "The week of {week} was erased on {} by {by}: {reason}",
-                at.date()
-            )),
-            State::Newer { schema } => remarks.push(format!(
-                "The week of {week} was archived by a newer version of this program ({schema}): \
-                 update it to see more."
-            )),
-            State::Unreadable { why } => remarks.push(format!(
-                "The manifest of the week of {week} cannot be read: {why}. It counts as archived \
-                 for the stages: restore its last version, or move it away to archive the week again."
-            )),
-            _ => {}
-        }
+            State::Erased { at, by, reason } => {
+                let day = at.date();
+                let text = format!("The week of {week} was erased on {day} by {by}: {reason}");
+                (Gravity::Plain, text)
+            }
+            State::Newer { schema } => {
+                let text = format!(
+                    "The week of {week} was archived by a newer version of this program \
+                     ({schema}): update it to see more."
+                );
+                (Gravity::Doubtful, text)
+            }
+            State::Unreadable { why } => {
+                let text = format!(
+                    "The manifest of the week of {week} cannot be read: {why}. It counts as \
+                     archived for the stages: restore its last version, or move it away to archive \
+                     the week again."
+                );
+                (Gravity::Grave, text)
+            }
+            _ => continue,
+        };
+        remarks.push(remark);
     }
     remarks
 }

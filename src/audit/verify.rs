@@ -13,8 +13,8 @@ use tokio::task::{JoinError, JoinSet};
 use super::Range;
 use super::survey::{Document, archived};
 use crate::archive::key::{Kind, Place, all_of};
-use crate::archive::manifest::FragmentFacts;
-use crate::archive::{Archive, ArchiveError, Crc64, Download as _, ETag, Key};
+use crate::archive::manifest::{FragmentFacts, Manifest};
+use crate::archive::{Archive, ArchiveError, Crc64, Download as _, ETag, Key, Stored};
 use crate::export::{Export, JobId};
 use crate::records::Counter;
 use crate::stages::hex;
@@ -244,34 +244,22 @@ pub async fn verify<A: Archive + 'static>(
     let mut number = 0;
     while let Some(read) = documents.next().await {
         let (export, stored) = read.unwrap_or_else(fell);
-        let key = Key::manifest(&export).to_string();
         let stored = match stored {
-            Ok(Some(stored)) => stored,
             // Moved away since it was listed.
             Ok(None) => continue,
-            Err(error) => {
-                known.insert(export, Known::Unknown);
-                sight.find(Wrong::Unreadable, key, error.to_string());
-                continue;
-            }
+            Ok(Some(stored)) => Ok(stored),
+            Err(error) => Err(error),
         };
-        let manifest = match Document::read(&stored.bytes, &export) {
-            Document::Manifest(manifest) => manifest,
-            Document::Tombstone(_) => {
+        let (manifest, etag) = match usable(stored, &export) {
+            Usable::Manifest(manifest, etag) => (manifest, etag),
+            Usable::Erased => {
                 sight.verified.erased += 1;
                 known.insert(export, Known::Erased);
                 continue;
             }
-            Document::Newer { schema } => {
+            Usable::Not(wrong, detail) => {
+                sight.find(wrong, Key::manifest(&export).to_string(), detail);
                 known.insert(export, Known::Unknown);
-                let detail = format!("its schema is {schema:?}: update this program to check it");
-                sight.find(Wrong::Newer, key, detail);
-                continue;
-            }
-            Document::Unreadable { why } => {
-                known.insert(export, Known::Unknown);
-                let detail = format!("{why}; restore its last version");
-                sight.find(Wrong::Unreadable, key, detail);
                 continue;
             }
         };
@@ -287,14 +275,14 @@ pub async fn verify<A: Archive + 'static>(
                 superseded: superseded.collect(),
             },
         );
-        if skip(&export, &stored.etag) {
+        if skip(&export, &etag) {
             sight.verified.skipped += 1;
             continue;
         }
         number += 1;
         let open = Open {
             export,
-            manifest: stored.etag,
+            manifest: etag,
             left: files,
             right: true,
         };
@@ -318,10 +306,21 @@ pub async fn verify<A: Archive + 'static>(
         sight.checked(checked.unwrap_or_else(fell));
     }
 
+    weigh(archive.as_ref(), range, &known, &mut sight).await?;
+    Ok(sight.verified)
+}
+
+/// Lists what stands under `data/` and `quarantine/`, and judges it by the manifests.
+async fn weigh<A: Archive, W: FnMut(Heard<'_>) + Send>(
+    archive: &A,
+    range: &Range,
+    known: &BTreeMap<Export, Known>,
+    sight: &mut Sight<'_, W>,
+) -> Result<(), ArchiveError> {
     for app in range.listed_apps() {
         let mut jobs = BTreeMap::new();
         let look = |listed: crate::archive::Listed| {
-            sight.judge(&known, range, &mut jobs, listed);
+            sight.judge(known, range, &mut jobs, listed);
         };
         archive.list(&all_of(Kind::Data, app), look).await?;
         sight.verified.jobs.extend(jobs.into_values());
@@ -335,7 +334,36 @@ pub async fn verify<A: Archive + 'static>(
         };
         archive.list(&all_of(Kind::Quarantine, app), count).await?;
     }
-    Ok(sight.verified)
+    Ok(())
+}
+
+/// What stands at the place of a manifest.
+enum Usable {
+    /// A manifest, in this version.
+    Manifest(Box<Manifest>, ETag),
+    /// Nothing, on a person's request.
+    Erased,
+    /// What cannot be used, and why.
+    Not(Wrong, String),
+}
+
+fn usable(stored: Result<Stored, ArchiveError>, export: &Export) -> Usable {
+    let stored = match stored {
+        Ok(stored) => stored,
+        Err(error) => return Usable::Not(Wrong::Unreadable, error.to_string()),
+    };
+    match Document::read(&stored.bytes, export) {
+        Document::Manifest(manifest) => Usable::Manifest(manifest, stored.etag),
+        Document::Tombstone(_) => Usable::Erased,
+        Document::Newer { schema } => Usable::Not(
+            Wrong::Newer,
+            format!("its schema is {schema:?}: update this program to check it"),
+        ),
+        Document::Unreadable { why } => Usable::Not(
+            Wrong::Unreadable,
+            format!("{why}; restore its last version"),
+        ),
+    }
 }
 
 /// A task that was not cancelled ended without a result because it panicked.
@@ -529,20 +557,20 @@ async fn look<A: Archive>(
     same("SHA-256", &facts.sha256, &hex(sha256.finish().as_ref()))?;
     let crc64nvme = Crc64(crc64nvme.finalize()).to_string();
     same("CRC-64/NVME", &facts.crc64nvme, &crc64nvme)?;
-    let counted = match (counter.map(Counter::finish), not_json) {
+    let records = match (counter.map(Counter::finish), not_json) {
         (_, Some(error)) | (Some(Err(error)), _) => {
             return Err((
                 Wrong::Changed,
                 format!("it is no array of records: {error}"),
             ));
         }
-        (Some(Ok(counted)), None) => counted,
+        (Some(Ok(records)), None) => records,
         (None, None) => return Ok(()),
     };
     same(
         "number of records",
         &number(facts.records),
-        &number(counted),
+        &number(records),
     )
 }
 

@@ -27,8 +27,8 @@ of the functions has.
 
 Exit status: 0 erased, 1 not, or only shown, 2 wrong usage or settings.")]
 pub struct Args {
-    /// The archive: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "PLACE")]
+    /// The archive: a folder, or a bucket with an optional prefix
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
     archive: Site,
     /// Whose records
     #[arg(long, value_name = "ID")]

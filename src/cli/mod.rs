@@ -50,6 +50,7 @@ const EXAMPLES: &str = "\
 Examples:
   insights-archive demo                     watch four weeks being archived; needs no account
   insights-archive run --help               archive your own app's weeks
+  insights-archive status --archive DIR     is anything missing?
 
 Environment:
   KORE_JWT, or KORE_CLIENT_ID and KORE_CLIENT_SECRET

@@ -26,8 +26,11 @@ const LINES_LEFT: usize = 4;
 const EXPORTED: f64 = 0.8;
 /// How much of the newest measurement goes into a rate: about two seconds are averaged.
 const NEWEST: f64 = 0.05;
-/// Characters of a bar.
+/// Characters of a bar, where there is room, and at least.
 const BAR: usize = 24;
+const SHORTEST_BAR: usize = 8;
+/// What stands beside the bar on a line, its label aside: phase, figure, rate.
+const BESIDE_BAR: usize = 38;
 /// Long ids of apps are cut in the middle to this many characters.
 const APP: usize = 16;
 
@@ -83,7 +86,14 @@ impl Progress {
         };
         if self.screen.is_live() && level <= Level::INFO {
             if let Some(words) = worth_a_line(report) {
-                self.screen.say(&format!("  {label}  {words}"));
+                let line = format!("  {label}  {words}");
+                let (_, columns) = Screen::size();
+                // What ended badly is said in full.
+                let line = match report {
+                    Report::GaveUp { .. } => line.into(),
+                    _ => truncate_str(&line, columns.saturating_sub(1), "…"),
+                };
+                self.screen.say(&line);
             }
             tracing::debug!("{export}: {words}");
             return;
@@ -292,13 +302,18 @@ impl State {
             }
         }
         let room = rows.saturating_sub(LINES_LEFT).max(1);
+        let label = self.items.first_key_value();
+        let label = label.map_or(0, |(export, _)| measure_text_width(&self.label(export)));
+        let width = columns
+            .saturating_sub(label + BESIDE_BAR)
+            .clamp(SHORTEST_BAR, BAR);
         let under_way_hidden = under_way.len().saturating_sub(room);
         let waiting_shown = (room - under_way.len().min(room)).min(waiting.len()).min(3);
         let dim = style().dim();
         let mut lines = Vec::new();
         for export in under_way.iter().take(room) {
             let item = &self.items[export];
-            lines.push(format!("  {}  {}", self.label(export), line(item)));
+            lines.push(format!("  {}  {}", self.label(export), line(item, width)));
         }
         for export in waiting.iter().take(waiting_shown) {
             let words = format!("{}  waiting", self.label(export));
@@ -341,26 +356,28 @@ impl State {
             figures::counted(total as u64, "week")
         );
         format!(
-            "  {}  {} {:3.0} %{}",
+            "  {}  {:3.0} %  {}{}",
             style().bold().apply_to(of),
-            bar(share, &style().green()),
             (share * 100.0).floor(),
+            bar(share, BAR, &style().green()),
             style().dim().apply_to(left)
         )
     }
 }
 
-/// An export under way, in words and a bar.
-fn line(item: &Item) -> String {
+/// An export under way, in words, figures and a bar.
+fn line(item: &Item, width: usize) -> String {
     let mut text = match &item.phase {
         Phase::Waiting => "waiting  ".to_owned(),
         Phase::Exporting { percent } => {
-            let bar = bar(percent / 100.0, &style().blue());
-            format!("exporting  {bar} {:3.0} %", percent.floor())
+            let bar = bar(percent / 100.0, width, &style().blue());
+            format!("exporting  {:>7} %  {bar}", percent.floor())
         }
         Phase::Copying { done, of } => {
-            let bar = bar(f64::from(*done) / f64::from((*of).max(1)), &style().cyan());
-            let mut text = format!("copying    {bar} {done} of {of}");
+            let share = f64::from(*done) / f64::from((*of).max(1));
+            let bar = bar(share, width, &style().cyan());
+            let figure = format!("{done} of {of}");
+            let mut text = format!("copying    {figure:>9}  {bar}");
             // What is left of an average where nothing moves is no rate.
             if item.rate >= 1_000.0 {
                 #[expect(
@@ -382,19 +399,19 @@ fn line(item: &Item) -> String {
 }
 
 /// `━━━━━━╸─────────`
-fn bar(share: f64, style: &Style) -> String {
+fn bar(share: f64, width: usize, style: &Style) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
         clippy::cast_sign_loss,
         reason = "between 0 and twice the bar's width"
     )]
-    let halves = (share.clamp(0.0, 1.0) * (2 * BAR) as f64).round() as usize;
+    let halves = (share.clamp(0.0, 1.0) * (2 * width) as f64).round() as usize;
     let mut full = "━".repeat(halves / 2);
     if halves % 2 == 1 {
         full.push('╸');
     }
-    let rest = "─".repeat(BAR - measure_text_width(&full));
+    let rest = "─".repeat(width - halves.div_ceil(2));
     let dim = self::style().dim();
     format!("{}{}", style.apply_to(full), dim.apply_to(rest))
 }
@@ -448,7 +465,7 @@ fn words(report: &Report) -> Option<(Level, String)> {
         Report::Looked {
             percent: Some(percent),
         } => (Level::DEBUG, format!("exporting, {percent} %")),
-        Report::HostTrouble(error) => (Level::DEBUG, error.to_string()),
+        Report::HostTrouble(error) => (Level::INFO, error.to_string()),
         Report::Delayed { delay, why } => {
             let delay = figures::span(*delay);
             (Level::INFO, format!("again in {delay}: {why}"))
@@ -555,4 +572,167 @@ fn worth_a_line(report: &Report) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kore::ApiError;
+
+    fn export(app: &str, week: &str) -> Export {
+        Export {
+            app: app.parse().unwrap(),
+            event: Event::All,
+            week: week.parse().unwrap(),
+        }
+    }
+
+    /// So many weeks of an app, all waiting.
+    fn state(weeks: usize) -> State {
+        let item = Item {
+            phase: Phase::Waiting,
+            trouble: None,
+            arrived: 0,
+            rate: 0.0,
+            reckoned: (Instant::now(), 0),
+        };
+        let mut state = State {
+            began: Some(Instant::now()),
+            ..State::default()
+        };
+        let mut next = export("st-1", "2025-01-06");
+        for _ in 0..weeks {
+            state.items.insert(next.clone(), item.clone());
+            next.week = next.week.next();
+        }
+        state
+    }
+
+    fn looked(percent: f64) -> Report {
+        let percent = Some(percent);
+        Report::Looked { percent }
+    }
+
+    fn exported(files: u32) -> Report {
+        Report::Exported {
+            job: "fj-1".parse().unwrap(),
+            files,
+            records: None,
+            looks: 1,
+            took: Duration::ZERO,
+        }
+    }
+
+    fn copied(number: u32, of: u32) -> Report {
+        Report::Copied {
+            number,
+            of,
+            bytes: 1,
+            records: 1,
+            took: Duration::ZERO,
+        }
+    }
+
+    fn committed() -> Report {
+        Report::Committed {
+            files: 2,
+            records: 300,
+            bytes: 1_000,
+            discrepancies: Vec::new(),
+            took: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn each_export_has_a_line_with_its_phase_and_all_have_a_bar() {
+        let mut state = state(4);
+        let weeks: Vec<_> = state.items.keys().cloned().collect();
+        state.note(&weeks[0], &committed());
+        state.note(&weeks[1], &exported(34));
+        for number in 1..=12 {
+            state.note(&weeks[1], &copied(number, 34));
+        }
+        state.note(&weeks[2], &looked(40.0));
+        let later = state.began.unwrap() + Duration::from_secs(60);
+        let picture = state.picture(40, 100, later);
+        let lines: Vec<_> = picture.lines().collect();
+        let [copying, exporting, waiting, "", all] = lines[..] else {
+            panic!("{picture}");
+        };
+        assert!(
+            copying.starts_with("  2025-01-13  copying     12 of 34  ━━━━"),
+            "{copying}"
+        );
+        assert!(
+            exporting.starts_with("  2025-01-20  exporting       40 %  ━━━━"),
+            "{exporting}"
+        );
+        assert_eq!(waiting, "  2025-01-27  waiting");
+        assert!(all.starts_with("  1 of 4 weeks   54 %  ━━━━"), "{all}");
+        assert!(all.ends_with("about 50 s left"), "{all}");
+    }
+
+    #[test]
+    fn trouble_is_shown_until_it_has_passed() {
+        let mut state = state(1);
+        let week = state.items.keys().next().unwrap().clone();
+        let trouble = ApiError::Limited {
+            request: "GET /api/public/bot/st-1/search/jobs/fj-1".to_owned(),
+            retry_after: None,
+        };
+        state.note(&week, &Report::HostTrouble(trouble));
+        let now = Instant::now();
+        let picture = state.picture(40, 100, now);
+        assert!(
+            picture.contains("the API limits the rate") && !picture.contains("/api/"),
+            "{picture}"
+        );
+        state.note(&week, &looked(1.0));
+        let picture = state.picture(40, 100, now);
+        assert!(!picture.contains("the API limits"), "{picture}");
+    }
+
+    #[test]
+    fn the_picture_fits_the_terminal() {
+        for (rows, columns) in [(24, 80), (8, 30), (1, 1), (60, 200)] {
+            let mut state = state(500);
+            state.apps = true;
+            let weeks: Vec<_> = state.items.keys().take(100).cloned().collect();
+            for week in &weeks {
+                state.note(week, &looked(50.0));
+            }
+            let picture = state.picture(rows, columns, Instant::now());
+            let lines = picture.lines().count();
+            assert!(
+                lines <= rows.max(LINES_LEFT),
+                "{lines} lines in {rows} rows"
+            );
+            for line in picture.lines() {
+                assert!(measure_text_width(line) < columns.max(2), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_apps_are_told_apart_by_both_ends() {
+        let app = "st-1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d".parse().unwrap();
+        assert_eq!(short(&app), "st-1a2…f3a4b5c6d");
+        assert_eq!(measure_text_width(&short(&app)), APP);
+        assert_eq!(short(&"st-1".parse().unwrap()), "st-1");
+    }
+
+    #[test]
+    fn the_time_left_is_guessed_once_there_is_something_to_go_by() {
+        for (elapsed, share, words) in [
+            (1, 0.5, None),
+            (60, 0.01, None),
+            (60, 0.5, Some("about 1 min left")),
+            (30, 0.75, Some("about 10 s left")),
+            (3_600, 0.25, Some("about 3 h left")),
+            (60, 1.0, None),
+        ] {
+            let left = left(Duration::from_secs(elapsed), share);
+            assert_eq!(left.as_deref(), words, "{elapsed} s, {share}");
+        }
+    }
 }

@@ -24,8 +24,8 @@ One file without scripts that needs no network: it can be mailed, printed, or pu
 
 Exit status: as of `status`; the page is written all the same.")]
 pub struct Args {
-    /// The archive: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "PLACE")]
+    /// The archive: a folder, or a bucket with an optional prefix
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
     archive: Site,
     #[command(flatten)]
     selection: Selection,

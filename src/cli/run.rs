@@ -42,13 +42,15 @@ const COPIES_AT_ONCE: usize = 8;
 Examples:
   Everything since January, into a folder:
     export KORE_CLIENT_ID=cs-… KORE_CLIENT_SECRET=…
-    insights-archive run --host-url https://platform.kore.ai --app st-… --since 2025-01-01 --archive ./archive
+    insights-archive run --host-url https://platform.kore.ai --app st-… \\
+      --since 2025-01-01 --archive ./archive
 
-  Two apps' thumbs, one quarter, into a bucket (AWS credentials as for the aws command):
-    insights-archive run --host-url https://eu-platform.kore.ai --app st-one --app st-two \\
-      --event thumbsUp --event thumbsDown --since 2025-01-01 --until 2025-04-01 --archive s3://bucket/kore
+  Two apps' thumbs of one quarter, into a bucket (AWS credentials as for the aws command):
+    insights-archive run --host-url https://eu-platform.kore.ai --app st-… --app st-… \\
+      --event thumbsUp --event thumbsDown --since 2025-01-01 --until 2025-04-01 \\
+      --archive s3://bucket/kore
 
-  First see what it would do:
+  What would it do?
     insights-archive run … --dry-run
 
 Exit status: 0 every due week stands archived and verified, 1 one does not and is named, 2 wrong
@@ -57,20 +59,21 @@ pub struct Args {
     /// The API's host, such as https://platform.kore.ai
     #[arg(long, value_name = "URL")]
     host_url: String,
-    /// AppID of an app; may be repeated
+    /// An app's AppID; can be given several times
     #[arg(long = "app", value_name = "ID", required = true)]
     apps: Vec<AppId>,
-    /// Which records: all, thumbsUp or thumbsDown; may be repeated
+    /// Which records: all, thumbsUp or thumbsDown; can be given several times
     #[arg(long = "event", value_name = "EVENT", default_value = "all")]
     events: Vec<Event>,
     /// From the week that holds this day (UTC), such as 2025-01-20
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     since: Date,
-    /// Up to the day before this one [default: the last week that is over]
+    /// Up to the week before the one that starts on or after this day [default: the last that is
+    /// over]
     #[arg(long, value_name = "DATE", value_parser = parse_date)]
     until: Option<Date>,
     /// The archive: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "DIR|S3-URL")]
+    #[arg(long, value_name = "PLACE")]
     archive: Site,
     /// Say what would be done, and do nothing
     #[arg(long)]
@@ -78,7 +81,7 @@ pub struct Args {
     /// Export archived weeks again and replace their manifests, for feedback that came late
     #[arg(long)]
     replace: bool,
-    /// A host that files may come from; may be repeated; *.example.com for any host below
+    /// A host that files may come from, or *.example.com for any host below; can be given several times
     /// [default: the API's host, *.kore.ai, *.korebots.com]
     #[arg(
         long = "file-host",

@@ -25,8 +25,8 @@ Examples:
 
 Exit status: 0 every due week is archived, 1 one is missing, 2 wrong usage or settings.")]
 pub struct Args {
-    /// The archive: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "PLACE")]
+    /// The archive: a folder, or a bucket with an optional prefix
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
     archive: Site,
     #[command(flatten)]
     selection: Selection,
@@ -57,10 +57,12 @@ pub async fn run(args: Args, _screen: &Screen) -> anyhow::Result<ExitCode> {
 
 /// Reads an archive and decides how it stands now.
 pub(super) async fn look(site: &Site, range: &Range, settle: Duration) -> anyhow::Result<Status> {
+    // On the heap: what talks to a bucket is large.
     let (survey, guards) = match site.open_to_read().await? {
-        Opened::Folder(folder) => (survey(&folder, range).await?, Vec::new()),
+        Opened::Folder(folder) => (Box::pin(survey(&folder, range)).await?, Vec::new()),
         Opened::Bucket(bucket) => {
-            let (survey, guards) = tokio::join!(survey(&bucket, range), bucket.lacking_guards());
+            let survey = Box::pin(survey(&bucket, range));
+            let (survey, guards) = tokio::join!(survey, Box::pin(bucket.lacking_guards()));
             (survey?, guards)
         }
     };
@@ -109,7 +111,7 @@ fn looks() -> [Look; 10] {
 }
 
 /// Above the weeks of a year: each month where its first whole week usually is.
-const MONTHS: &str = "Jan  Feb Mar Apr  May Jun  Jul Aug  Sep Oct Nov  Dec";
+const MONTHS: &str = "Jan  Feb Mar Apr  May Jun Jul  Aug Sep Oct  Nov Dec";
 
 /// The calendar for a terminal.
 fn draw(status: &Status) -> String {

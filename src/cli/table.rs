@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::figures;
 use crate::archive::manifest::{self, Archived};
+use crate::archive::tombstone::{self, Tombstone};
 use crate::archive::{Archive, ArchiveError, Key};
 use crate::export::{Export, Week};
 use crate::run::End;
@@ -15,7 +16,7 @@ use crate::stages::enqueue::{Line, Summary};
 
 /// How many manifests are read at once.
 const READS_AT_ONCE: usize = 16;
-/// The last sentence names no more than so many exports.
+/// The last sentence names no more than so many weeks of an app and event.
 const MOST_NAMED: usize = 5;
 /// So many discrepancies of a week are shown; its manifest has all of them.
 const MOST_SHOWN: usize = 3;
@@ -53,6 +54,8 @@ enum Found {
         archived: Archived,
         discrepancies: Vec<String>,
     },
+    /// It was archived, and erased on a person's request: it stays so.
+    Erased(Tombstone),
     /// There is a manifest, which this program cannot check.
     Unreadable(String),
 }
@@ -66,6 +69,7 @@ enum Plan {
 /// How a week stands.
 enum Verdict {
     Verified,
+    Erased(String),
     Planned(&'static str),
     /// Archived, but a person should look; or not archived.
     Wrong(&'static str, Vec<String>),
@@ -121,8 +125,7 @@ impl Table {
 
     /// Whether every due week stands archived and verified.
     pub fn is_fulfilled(&self) -> bool {
-        self.rows()
-            .all(|row| matches!(row.verdict(), Verdict::Verified))
+        self.rows().all(|row| row.verdict().is_right())
     }
 
     /// The table and its last sentence, for standard output.
@@ -137,9 +140,7 @@ impl Table {
     fn sentence(&self) -> String {
         let all = self.rows().count();
         let weeks = figures::counted(all as u64, "week");
-        let good = self
-            .rows()
-            .filter(|row| matches!(row.verdict(), Verdict::Verified));
+        let good = self.rows().filter(|row| row.verdict().is_right());
         let good = good.count();
         if all == 0 {
             return "No week that was asked for is over yet.".to_owned();
@@ -155,19 +156,22 @@ impl Table {
             };
         }
         if good < all {
-            let bad: Vec<_> = self
-                .rows()
-                .filter(|row| !matches!(row.verdict(), Verdict::Verified))
-                .map(|Row { export, .. }| {
-                    format!("{} {} {}", export.app, export.event, export.week)
-                })
-                .collect();
-            let more = match bad.len().saturating_sub(MOST_NAMED) {
-                0 => String::new(),
-                n => format!(" and {n} more"),
-            };
-            let named = bad[..bad.len().min(MOST_NAMED)].join(", ");
-            return format!("Archived and verified: {good} of {weeks}. Not so: {named}{more}.");
+            let mut text = format!("Archived and verified: {good} of {weeks}. Not so:");
+            for section in &self.sections {
+                let bad = section.rows.iter().filter(|row| !row.verdict().is_right());
+                let bad: Vec<_> = bad.map(|row| row.export.week.to_string()).collect();
+                let more = match bad.len().saturating_sub(MOST_NAMED) {
+                    0 => String::new(),
+                    n => format!(" and {n} more"),
+                };
+                if !bad.is_empty() {
+                    let named = bad[..bad.len().min(MOST_NAMED)].join(", ");
+                    let Line { app, event, .. } = &section.line;
+                    // Writing to a String cannot fail.
+                    let _ = write!(text, "\n  {app} {event}: {named}{more}");
+                }
+            }
+            return text;
         }
         let mut sum = Archived {
             files: 0,
@@ -181,6 +185,13 @@ impl Table {
                 sum.bytes += archived.bytes;
             }
         }
+        let erased = self
+            .rows()
+            .filter(|row| matches!(row.found, Found::Erased(_)));
+        let erased = match erased.count() {
+            0 => String::new(),
+            n => format!(" ({} of them erased on request)", figures::count(n as u64)),
+        };
         let (stand, before) = (
             if all == 1 { "stands" } else { "stand" },
             if self.rows().all(|row| row.end.is_none()) {
@@ -190,7 +201,7 @@ impl Table {
             },
         );
         format!(
-            "{before}{weeks} {stand} archived and verified: {} in {}, {}.",
+            "{before}{weeks}{erased} {stand} archived and verified: {} in {}, {}.",
             figures::counted(sum.records, "record"),
             figures::counted(sum.files, "file"),
             figures::bytes(sum.bytes)
@@ -217,6 +228,12 @@ async fn find<A: Archive>(archive: &A, export: &Export) -> Result<Found, Archive
             archived: manifest.archived,
             discrepancies: manifest.discrepancies,
         },
+        Ok(manifest::Read::Foreign { schema }) if schema == tombstone::SCHEMA => {
+            match Tombstone::read(&stored.bytes, export) {
+                Ok(tombstone) => Found::Erased(tombstone),
+                Err(why) => Found::Unreadable(why),
+            }
+        }
         Ok(manifest::Read::Foreign { schema }) => Found::Unreadable(format!(
             "its manifest is of the schema {schema:?}, which this version cannot check: use a newer one"
         )),
@@ -262,6 +279,12 @@ impl Row {
         match (&self.found, why) {
             (Found::Nothing, _) if self.plan.is_some() => Verdict::Planned("would be archived"),
             (Found::Nothing, why) => Verdict::Wrong("missing", why.into_iter().collect()),
+            (Found::Erased(tombstone), _) => Verdict::Erased(format!(
+                "erased on {} by {}: {}",
+                tombstone.erased_at.date(),
+                tombstone.erased_by,
+                tombstone.reason
+            )),
             (Found::Unreadable(words), _) => Verdict::Wrong("unknown", vec![words.clone()]),
             (Found::Archived { .. }, _) if self.plan.is_some() => {
                 Verdict::Planned("would be replaced")
@@ -280,6 +303,13 @@ impl Row {
                 Verdict::Wrong("unverified", shown)
             }
         }
+    }
+}
+
+impl Verdict {
+    /// Whether nobody has to do anything about it.
+    fn is_right(&self) -> bool {
+        matches!(self, Self::Verified | Self::Erased(_))
     }
 }
 
@@ -313,6 +343,7 @@ impl Section {
                     };
                     (style(format!("✔ verified{empty}")).green(), Vec::new())
                 }
+                Verdict::Erased(words) => (style(format!("· {words}")).dim(), Vec::new()),
                 Verdict::Planned(words) => (style(format!("· {words}")).cyan(), Vec::new()),
                 Verdict::Wrong(words, notes) => (style(format!("✘ {words}")).red(), notes),
             };

@@ -32,8 +32,8 @@ downloads all of them. A folder is always read, and --deep counts the records as
 
 Exit status: 0 nothing is wrong, 1 something is and is named, 2 wrong usage or settings.")]
 pub struct Args {
-    /// The archive: a folder, or s3://bucket/prefix
-    #[arg(long, value_name = "PLACE")]
+    /// The archive: a folder, or a bucket with an optional prefix
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
     archive: Site,
     #[command(flatten)]
     selection: Selection,
@@ -261,10 +261,13 @@ fn told(verified: &Verified, args: &Args) -> String {
     }
     let mut weeks = figures::counted(verified.exports, "week");
     if verified.erased > 0 {
-        weeks += &format!(" ({} erased)", figures::count(verified.erased));
+        weeks = format!("{weeks} ({} erased)", figures::count(verified.erased));
     }
     if verified.skipped > 0 {
-        weeks += &format!(" ({} found right before)", figures::count(verified.skipped));
+        weeks = format!(
+            "{weeks} ({} found right before)",
+            figures::count(verified.skipped)
+        );
     }
     let verdict = match verified.findings {
         0 => console::style("nothing is wrong".to_owned()).green(),

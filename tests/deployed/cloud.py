@@ -8,6 +8,7 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import boto3
@@ -106,7 +107,7 @@ class Cloud:
         }
         self.log = folder / "ministack.log"
         self.process = subprocess.Popen(
-            [TOOLS / "ministack" / "bin" / "ministack"],
+            [sys.executable, ROOT / "tests" / "deployed" / "local_aws.py"],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=self.log.open("wb"),
@@ -154,7 +155,7 @@ class Cloud:
         for stop in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self.process.pid, stop)
-                self.process.wait(10)
+                self.process.wait(3)
             except ProcessLookupError:
                 break
             except subprocess.TimeoutExpired:

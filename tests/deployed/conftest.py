@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import time
@@ -74,7 +75,7 @@ def cloud(folder):
 @pytest.fixture(scope="session")
 def built(cloud, request):
     given = request.config.getoption("--built")
-    return given or timed("sam build", lambda: build(cloud, DEPLOYED))
+    return pathlib.Path(given).resolve() if given else timed("sam build", lambda: build(cloud, DEPLOYED))
 
 
 @pytest.fixture(scope="session")
@@ -108,8 +109,9 @@ def secret(cloud, name, value):
 
 
 @pytest.fixture(scope="session")
-def stacks(cloud, built, front):
+def stacks(cloud, built, front, folder, request):
     """Deploys the template under a name, with parameters that all stacks of the test share unless said otherwise."""
+    started = []
 
     def start(name, **parameters):
         common = {
@@ -123,6 +125,12 @@ def stacks(cloud, built, front):
         }
         if "CredentialsSecretArn" not in parameters:
             parameters["CredentialsSecretArn"] = secret(cloud, f"{name}-credentials", CREDENTIALS)
-        return timed(f"sam deploy of {name}", lambda: Stack(cloud, name, built, {**common, **parameters}))
+        stack = timed(f"sam deploy of {name}", lambda: Stack(cloud, name, built, {**common, **parameters}))
+        started.append(stack)
+        return stack
 
-    return start
+    yield start
+    if request.session.stash.get(FAILED, False):
+        for stack in started:
+            for function in ("enqueue", "poll", "copy"):
+                (folder / f"{stack.name}-{function}.log").write_text("\n".join(stack.lines(function)) + "\n")

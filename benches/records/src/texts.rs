@@ -25,12 +25,17 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap_or_default() % sides
     }
 
     fn id(&mut self, prefix: &str) -> String {
-        let hex: String = (0..32).map(|_| char::from(b"0123456789abcdef"[self.roll(16)])).collect();
+        let hex: String = (0..32)
+            .map(|_| char::from(b"0123456789abcdef"[self.roll(16)]))
+            .collect();
         format!("{prefix}-{hex}")
     }
 
@@ -87,9 +92,13 @@ fn search(dice: &mut Dice, sentences: &[&str]) -> Value {
         })
         .collect();
     // The prompt holds the chunks once more, as JSON in the text.
-    let mut prompt = String::from("You are a helpful assistant. Answer from the chunks below, \"verbatim\" where you can.\n\n");
+    let mut prompt = String::from(
+        "You are a helpful assistant. Answer from the chunks below, \"verbatim\" where you can.\n\n",
+    );
     for chunk in &chunks {
-        prompt.push_str(&json!({"chunk_id": chunk["chunkId"], "text": chunk["chunkText"]}).to_string());
+        prompt.push_str(
+            &json!({"chunk_id": chunk["chunkId"], "text": chunk["chunkText"]}).to_string(),
+        );
         prompt.push('\n');
     }
     json!({
@@ -114,9 +123,8 @@ pub fn hard() -> Vec<(&'static str, Vec<u8>)> {
     const LENGTH: usize = 8_000_000;
     let dice = &mut Dice(2);
     let small: Vec<Value> = (0..12_000).map(|_| feedback(dice)).collect();
-    let string_of = |content: &str| {
-        format!("[\"{}\"]", content.repeat(LENGTH / content.len())).into_bytes()
-    };
+    let string_of =
+        |content: &str| format!("[\"{}\"]", content.repeat(LENGTH / content.len())).into_bytes();
     let array_of = |element: &str| {
         let list = vec![element; LENGTH / (element.len() + 1)].join(",");
         format!("[{list}]").into_bytes()
@@ -126,12 +134,27 @@ pub fn hard() -> Vec<(&'static str, Vec<u8>)> {
     let japanese = JAPANESE.concat();
     let codes = r"\u65e5\u672c\u8a9e";
     vec![
-        ("small records, pretty-printed", pretty(&Value::Array(small.clone()))),
-        ("small records, compact", Value::Array(small).to_string().into_bytes()),
-        ("one string of letters", string_of("The quick brown fox jumps over. ")),
+        (
+            "small records, pretty-printed",
+            pretty(&Value::Array(small.clone())),
+        ),
+        (
+            "small records, compact",
+            Value::Array(small).to_string().into_bytes(),
+        ),
+        (
+            "one string of letters",
+            string_of("The quick brown fox jumps over. "),
+        ),
         ("one string of multi-byte characters", string_of(&japanese)),
-        ("one string of escaped characters (\\u65e5)", string_of(codes)),
-        ("one string of JSON (every quote escaped)", string_of(r#"{\"id\":\"x1\",\n\"n\":12}"#)),
+        (
+            "one string of escaped characters (\\u65e5)",
+            string_of(codes),
+        ),
+        (
+            "one string of JSON (every quote escaped)",
+            string_of(r#"{\"id\":\"x1\",\n\"n\":12}"#),
+        ),
         ("one string of backslashes", string_of(r"\\")),
         ("tiny records: {}", array_of("{}")),
         ("tiny records: {\"a\":1}", array_of(r#"{"a":1}"#)),
@@ -139,6 +162,9 @@ pub fn hard() -> Vec<(&'static str, Vec<u8>)> {
         ("empty strings", array_of("\"\"")),
         ("nested arrays, 2,000 deep", array_of(&nest)),
         ("nested objects, 2,000 deep", array_of(&objects)),
-        ("white space", format!("[{}]", " \n\t ".repeat(LENGTH / 4)).into_bytes()),
+        (
+            "white space",
+            format!("[{}]", " \n\t ".repeat(LENGTH / 4)).into_bytes(),
+        ),
     ]
 }

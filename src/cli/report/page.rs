@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::audit::status::{Calendar, Entry, State, Status};
+use crate::audit::status::{self, Calendar, Entry, Gravity, State, Status};
 use crate::cli::figures;
 use crate::export::{Event, Week};
 
@@ -58,14 +58,9 @@ pub fn page(status: &Status) -> String {
     );
     verdict(&mut out, status);
     tiles(&mut out, status);
-    said(
-        &mut out,
-        status
-            .guards
-            .iter()
-            .chain(&status.remarks)
-            .map(|text| ("warn", text.as_str())),
-    );
+    let whole = status.guards.iter().chain(&status.remarks);
+    let whole: Vec<_> = whole.map(|text| ("warn", text.clone())).collect();
+    said(&mut out, &whole);
     if !status.exports.is_empty() {
         legend(&mut out, status);
     }
@@ -138,10 +133,9 @@ fn tiles(out: &mut String, status: &Status) {
     put!(out, "</dl>\n");
 }
 
-/// A list of sentences, each with how grave it is.
-fn said<'a>(out: &mut String, sentences: impl Iterator<Item = (&'a str, &'a str)>) {
-    let mut sentences = sentences.peekable();
-    if sentences.peek().is_none() {
+/// A list of sentences, each of a class.
+fn said(out: &mut String, sentences: &[(&str, String)]) {
+    if sentences.is_empty() {
         return;
     }
     put!(out, "<ul class=\"said\">");
@@ -262,7 +256,7 @@ fn app(out: &mut String, calendars: &[Calendar]) {
     );
     for calendar in calendars {
         map(out, calendar);
-        said(out, remarks(calendar));
+        said(out, &remarks(calendar));
         table(out, calendar);
     }
     // What holds everything, or else what there is.
@@ -294,14 +288,18 @@ fn event_words(event: Event) -> &'static str {
     }
 }
 
-/// What a person should know of a calendar, with how grave it is.
-fn remarks(calendar: &Calendar) -> impl Iterator<Item = (&str, &str)> {
-    let wanting = !calendar.is_complete();
-    calendar.remarks.iter().map(move |text| {
-        let grave = ["missing", "cannot be read", "given up", "Nothing"];
-        let grave = wanting && grave.iter().any(|word| text.contains(word));
-        (if grave { "bad" } else { "warn" }, text.as_str())
-    })
+/// What a person should know of a calendar, with the class of each sentence.
+fn remarks(calendar: &Calendar) -> Vec<(&'static str, String)> {
+    let remarks = status::remarks(&calendar.weeks).into_iter();
+    let classed = remarks.map(|(gravity, text)| {
+        let class = match gravity {
+            Gravity::Grave => "bad",
+            Gravity::Doubtful => "warn",
+            Gravity::Plain => "plain",
+        };
+        (class, text)
+    });
+    classed.collect()
 }
 
 /// One row for each year, one square for each week.
@@ -438,11 +436,11 @@ fn table(out: &mut String, calendar: &Calendar) {
     put!(out, "</tbody></table></details>\n");
 }
 
-/// The least of 1, 2 and 5 times a power of ten that is not below `n`.
+/// The least round number that is not below `n`.
 fn nice(n: u64) -> u64 {
     let mut power: u64 = 1;
     loop {
-        for step in [1, 2, 5] {
+        for step in [1, 2, 3, 4, 5, 6, 8] {
             let nice = power.saturating_mul(step);
             if nice >= n || nice == u64::MAX {
                 return nice;
@@ -534,7 +532,9 @@ fn bars(
             .map_or(String::new(), |entry| entry.week.to_string()),
         words(most),
     );
-    for (part, y) in [(top, 6), (top / 2, 6 + HIGH / 2)] {
+    // No line where half of it would not be a whole number.
+    let half = top.is_multiple_of(2).then_some((top / 2, 6 + HIGH / 2));
+    for (part, y) in half.into_iter().chain([(top, 6)]) {
         put!(
             out,
             "<path class=\"grid\" d=\"M{AXIS} {y}.5H{WIDTH}\"/>\
@@ -588,26 +588,35 @@ fn thumbs(out: &mut String, up: &Calendar, down: &Calendar) {
         figures::counted(ups.saturating_add(downs), "vote")
     );
     let most = both.iter().filter_map(|(_, votes)| *votes);
-    let top = nice(most.map(|(up, down)| up.max(down)).max().unwrap_or(0));
-    let half = HIGH * 2 / 3;
-    let middle = 6 + half;
+    let (most_up, most_down) = most.fold((1, 1), |(a, b), (up, down)| (a.max(up), b.max(down)));
+    let (top, bottom) = (nice(most_up), nice(most_down));
+    // One scale for both, so that heights compare.
+    let whole = HIGH * 4 / 3;
+    let share_of = |part: u64| {
+        let all = u128::from(top) + u128::from(bottom);
+        let part = u128::from(part) * u128::from(whole.unsigned_abs()) / all;
+        i64::try_from(part).unwrap_or(whole)
+    };
+    let (above, below) = (share_of(top), share_of(bottom));
+    let middle = 6 + above;
     put!(
         out,
         "<h3>Thumbs up and down a week<span>{words}</span></h3>\n\
          <figure class=\"scroll\" tabindex=\"0\"><svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\" \
-         aria-label=\"Thumbs up and down a week: {words}, at most {} a week each. The tables above \
-         have the numbers.\">\n",
-        2 * half + 24,
-        figures::count(top)
+         aria-label=\"Thumbs up and down a week: {words}, at most {} up and {} down. The tables \
+         above have the numbers.\">\n",
+        above + below + 24,
+        figures::count(most_up),
+        figures::count(most_down)
     );
-    for (label, y) in [("up", 6), ("down", 6 + 2 * half)] {
+    for (n, sign, y) in [(top, "+", 6), (bottom, "−", middle + below)] {
         put!(
             out,
             "<path class=\"grid\" d=\"M{AXIS} {y}.5H{WIDTH}\"/><text x=\"{}\" y=\"{}\" \
-             text-anchor=\"end\">{} {label}</text>",
+             text-anchor=\"end\">{sign}{}</text>",
             AXIS - 6,
             y + 4,
-            short_count(top)
+            short_count(n)
         );
     }
     for (at, (entry, votes)) in both.iter().enumerate() {
@@ -615,7 +624,7 @@ fn thumbs(out: &mut String, up: &Calendar, down: &Calendar) {
             continue;
         };
         let (x, width) = bar(at, both.len());
-        let (high, low) = (scaled(*up, top, half), scaled(*down, top, half));
+        let (high, low) = (scaled(*up, top, above), scaled(*down, bottom, below));
         put!(
             out,
             "<g><title>{}: {up} up, {down} down</title>\
@@ -625,7 +634,7 @@ fn thumbs(out: &mut String, up: &Calendar, down: &Calendar) {
         );
     }
     put!(out, "<path class=\"axis\" d=\"M{AXIS} {middle}H{WIDTH}\"/>");
-    dates(out, &up.weeks, 2 * half + 20);
+    dates(out, &up.weeks, middle + below + 14);
     put!(out, "\n</svg></figure>\n");
 }
 
@@ -758,7 +767,7 @@ mod tests {
         for (n, round) in [
             (0, 1),
             (1, 1),
-            (3, 5),
+            (3, 3),
             (11, 20),
             (1_000, 1_000),
             (u64::MAX, u64::MAX),

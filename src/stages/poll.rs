@@ -211,10 +211,16 @@ pub(super) async fn look<E: Edges>(
         ),
         Err(error) => edges.report(&message.export, Report::HostTrouble(error.clone())),
     }
+    let trouble = answer.as_ref().err().map(ToString::to_string);
     // The look may have taken a while.
     let now = edges.now();
     match decide(looking, answer, now, edges.rules(), edges.random()) {
         Decision::Again { looking, delay } => {
+            let puzzle = "the job has succeeded, and its files and totals do not agree";
+            let puzzle = (looking.puzzled > 0).then(|| puzzle.to_owned());
+            if let Some(why) = trouble.or(puzzle) {
+                edges.report(&message.export, Report::Delayed { delay, why });
+            }
             carry_on(edges, message.with(Work::Look(looking)), delay).await
         }
         Decision::Copy(job) => {

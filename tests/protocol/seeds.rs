@@ -7,10 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use insights_archive::export::{Event, Export, Week};
+use insights_archive::archive::{About, Key};
+use insights_archive::export::{Event, Export, Time, Week};
 use insights_archive::queue::Line;
+use insights_archive::stages::claim::Claim;
 use insights_archive::stages::enqueue::{self, Request, Scope, Wish};
-use insights_archive::stages::message::Message;
+use insights_archive::stages::message::{MOST_HOPS, Message};
 use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -95,6 +97,44 @@ pub fn one_message(hop: u32, waits: bool) -> usize {
         let ended = handle(&edge, &message, None).await;
         ended.expect("nothing goes wrong");
         run.state().sqs.buried
+    })
+}
+
+/// The first messages of a tick that finds so many weeks missing, the oldest of which was given up ten
+/// days ago; and the tick's time.
+pub fn first_messages(weeks: u32) -> (Time, Vec<Message>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut run = Run::new(0, Faults::None, false);
+        let now = run.state().now();
+        let oldest = Week::of(now).back(weeks);
+        run.scope.since = Some(oldest.monday());
+        run.scope.events = vec![Event::All];
+        let export = Export {
+            app: run.scope.apps[0].clone(),
+            event: Event::All,
+            week: oldest,
+        };
+        let claim = Claim {
+            chain: "given-up".parse().expect("a chain's id"),
+            attempt: 4,
+            tried_at: now.before(10 * DAY),
+            hop: MOST_HOPS + 2,
+            job: None,
+            until: now.before(10 * DAY),
+            writer: String::new(),
+            failures: 1,
+        };
+        let bytes = serde_json::to_vec(&claim).expect("plain").into();
+        let key = Key::claim(&export);
+        run.state().store.create(&key, bytes, &About::default());
+        let edge = run.edge("tick".to_owned(), 0);
+        let summary = enqueue::run(&edge, &run.scope, &Request::Tick(now)).await;
+        (now, summary.expect("nothing goes wrong").sent)
     })
 }
 

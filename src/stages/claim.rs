@@ -174,12 +174,7 @@ pub(super) async fn take<E: Edges>(
         chain: message.chain.clone(),
         attempt: take.attempt,
         tried_at: edges.now(),
-        // The hops of copies are no fences, and must not overtake the start of a new job.
-        hop: if let Work::Copy(_) = message.work {
-            0
-        } else {
-            message.hop
-        },
+        hop: message.hop,
         job: take.job,
         until: take.until,
         writer: writer(edges),

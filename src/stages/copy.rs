@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use super::claim::{self, Take, Turn};
+use super::claim::{self, Turn};
 use super::commit::{self, Wanted};
 use super::fragment::{self, Ended};
 use super::message::{Fragment, Message, Slice, Work};
@@ -64,16 +64,9 @@ pub(super) async fn run<E: Edges>(
         Turn::Held(until) => return Ok(held(edges, message, until)),
         Turn::Overtaken => return Ok(overtaken(edges, message)),
         Turn::Mine(_) => claim::advance(edges, &message.export, &message.chain, 0, until).await,
-        Turn::Free(None) => {}
-        Turn::Free(Some((claim, etag))) => {
-            let take = Take {
-                attempt: message.attempt,
-                job: Some(slice.job.clone()),
-                until,
-            };
-            // Somebody else may win this write: then two chains are at work, which costs work only.
-            claim::take(edges, message, Some((claim.as_ref(), &etag)), take).await?;
-        }
+        // A lapsed claim of another chain stays as it is: a slice cannot carry an export alone, and
+        // would turn away the messages that can.
+        Turn::Free(_) => {}
     }
     if let Some(reason) = exhausted(message, edges.rules(), now) {
         return give_up(edges, message, reason, false).await;

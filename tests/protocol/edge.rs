@@ -298,7 +298,7 @@ impl Queue for Edge {
         let faults = [Fault::KillAfter, Fault::QueueDown, Fault::QueueLost];
         let export = &letter.start.export;
         let buried = self.effect("bury", export, &faults, |state| {
-            state.bury(export, letter.reason.clone());
+            state.bury(export, letter.start.to_json(), &letter.reason);
         });
         buried.await.map_err(|fault| QueueError {
             queue: "dead-letter",
@@ -341,20 +341,7 @@ impl Archive for Edge {
 
     async fn get(&self, key: &Key) -> Result<Option<Stored>, ArchiveError> {
         let get = |state: &mut State| {
-            if key.as_str().starts_with("claims/") && state.store.get(key).is_some() {
-                let garbled = match state.fault(&[Fault::ClaimLost, Fault::ClaimGarbled]) {
-                    Some(Fault::ClaimLost) => Some(None),
-                    Some(_) => Some(Some(&b"{}"[..])),
-                    None => None,
-                };
-                if let Some(bytes) = garbled {
-                    if let Ok(Place::Claim(export)) = key.as_str().parse() {
-                        state.disturb(&export, None);
-                    }
-                    state.store.vandalise(key, bytes);
-                    state.note("fate", || format!("{key} becomes {bytes:?}"));
-                }
-            }
+            state.vandalise(key);
             state.store.get(key)
         };
         self.read("get", key, get).await

@@ -75,6 +75,25 @@ fn what_a_person_must_mend_is_left_in_peace() {
 }
 
 #[test]
+fn ten_weeks_begin_at_once_then_one_a_minute_oldest_first_and_last_what_was_given_up() {
+    let (now, messages) = seeds::first_messages(14);
+    assert_eq!(messages.len(), 14);
+    let last = messages.last().expect("there are some").export.week;
+    assert!(messages.iter().all(|message| message.export.week >= last));
+    let fresh = &messages[..13];
+    assert!(fresh.is_sorted_by_key(|message| message.export.week));
+    let waits: Vec<_> = messages
+        .iter()
+        .map(|message| message.not_before.map(|due| due.since(now).as_secs()))
+        .collect();
+    let mut expected = vec![None; 10];
+    expected.extend([60, 120, 180, 240].map(Some));
+    assert_eq!(waits, expected);
+    let chains: std::collections::BTreeSet<_> = messages.iter().map(|m| &m.chain).collect();
+    assert_eq!(chains.len(), 14);
+}
+
+#[test]
 fn a_message_that_has_gone_round_too_often_is_the_last() {
     for (hop, ends) in [(MOST_HOPS - 1, false), (MOST_HOPS, true)] {
         for waits in [false, true] {

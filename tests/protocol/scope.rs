@@ -102,6 +102,8 @@ pub struct Path {
     open: Vec<(usize, usize)>,
     faults: u32,
     preemptions: u32,
+    /// Whether there is no choice for now.
+    plain: bool,
 }
 
 impl Path {
@@ -114,12 +116,13 @@ impl Path {
             open: Vec::new(),
             faults: 0,
             preemptions: 0,
+            plain: false,
         }
     }
 
     /// One of so many options; 0 is the plain one.
     fn choose(&mut self, options: usize) -> usize {
-        if options < 2 {
+        if options < 2 || self.plain {
             return 0;
         }
         let index = self.count;
@@ -348,7 +351,7 @@ impl Walk {
 
     /// A tick, or a person's wish to replace, without faults.
     async fn tick(&self, replace: bool) {
-        let limits = self.path(|path| std::mem::replace(&mut path.limits.faults, 0));
+        let plain = self.path(|path| std::mem::replace(&mut path.plain, true));
         let edge = Edge::new(&self.world, "tick".to_owned(), 0, &self.rules, &self.budget);
         // Its effects happen one after another, with nobody in between.
         let edge = edge.with_turnstile(&Arc::new(Turnstile::default()));
@@ -381,21 +384,17 @@ impl Walk {
             self.state()
                 .broken(format!("a tick without faults fails: {error}"));
         }
-        self.path(|path| path.limits.faults = limits);
+        self.path(|path| path.plain = plain);
     }
 
     async fn drive(mut self) -> Ended {
         let scene = self.path(|path| path.scene);
         if scene == Scene::Replace {
-            let limits = self.path(|path| {
-                let limits = path.limits;
-                path.limits.together = 0;
-                limits
-            });
+            self.path(|path| path.plain = true);
             self.tick(false).await;
             self.run().await;
             sleep(HOUR).await;
-            self.path(|path| path.limits = limits);
+            self.path(|path| path.plain = false);
             self.tick(true).await;
             self.tick(true).await;
         } else {
@@ -407,7 +406,7 @@ impl Walk {
         self.run().await;
         // What was given up, or lies with the dead letters, heals at a tick, at the latest after four
         // weeks in peace.
-        self.path(|path| path.limits.together = 0);
+        self.path(|path| path.plain = true);
         let export = self
             .state()
             .watches

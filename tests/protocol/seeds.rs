@@ -7,10 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use insights_archive::export::{Event, Export, Week};
+use insights_archive::archive::{About, Key};
+use insights_archive::export::{Event, Export, Time, Week};
 use insights_archive::queue::Line;
+use insights_archive::stages::claim::Claim;
 use insights_archive::stages::enqueue::{self, Request, Scope, Wish};
-use insights_archive::stages::message::Message;
+use insights_archive::stages::message::{MOST_HOPS, Message};
 use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -94,8 +96,52 @@ pub fn one_message(hop: u32, waits: bool) -> usize {
         edge.message = Some(message.clone());
         let ended = handle(&edge, &message, None).await;
         ended.expect("nothing goes wrong");
-        run.state().sqs.dead.len()
+        run.state().sqs.buried
     })
+}
+
+/// The first messages of a tick that finds so many weeks missing, the oldest of which was given up ten
+/// days ago; and the tick's time.
+pub fn first_messages(weeks: u32) -> (Time, Vec<Message>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut run = Run::new(0, Faults::None, false);
+        let now = run.state().now();
+        let oldest = Week::of(now).back(weeks);
+        run.scope.since = Some(oldest.monday());
+        run.scope.events = vec![Event::All];
+        let export = Export {
+            app: run.scope.apps[0].clone(),
+            event: Event::All,
+            week: oldest,
+        };
+        let claim = Claim {
+            chain: "given-up".parse().expect("a chain's id"),
+            attempt: 4,
+            tried_at: now.before(10 * DAY),
+            hop: MOST_HOPS + 2,
+            job: None,
+            until: now.before(10 * DAY),
+            writer: String::new(),
+            failures: 1,
+        };
+        let bytes = serde_json::to_vec(&claim).expect("plain").into();
+        let key = Key::claim(&export);
+        run.state().store.create(&key, bytes, &About::default());
+        let edge = run.edge("tick".to_owned(), 0);
+        let summary = enqueue::run(&edge, &run.scope, &Request::Tick(now)).await;
+        (now, summary.expect("nothing goes wrong").sent)
+    })
+}
+
+/// What happens at a time of the calendar.
+enum Planned {
+    Enqueue(Request),
+    Redrive,
 }
 
 /// What a worker did.
@@ -121,8 +167,10 @@ struct Run {
     working: FuturesUnordered<Working>,
     calm_at: Duration,
     /// Ticks to come: when, and the time that each was planned for.
-    ticks: BTreeMap<(Duration, u64), Request>,
+    ticks: BTreeMap<(Duration, u64), Planned>,
     planned: u64,
+    /// How often in a row each export had been given up when the faults stopped.
+    failures: BTreeMap<Export, u32>,
     next_day: Duration,
     fair: bool,
 }
@@ -158,7 +206,7 @@ impl Run {
                 for fault in Fault::EVERY.iter().copied() {
                     if rng.chance(kinds) {
                         let rate = match fault {
-                            Fault::Wish => rng.pick(&[3_000, 9_000]),
+                            Fault::Wish | Fault::Redrive => rng.pick(&[3_000, 9_000]),
                             _ if fault.of_a_job() => rng.pick(&[300, 1_500, 4_000]),
                             _ => rng.pick(&[20, 100, 300, 1_000]),
                         };
@@ -225,6 +273,7 @@ impl Run {
             calm_at,
             ticks: BTreeMap::new(),
             planned: 0,
+            failures: BTreeMap::new(),
             next_day: HOUR,
             fair,
         }
@@ -251,6 +300,8 @@ impl Run {
             if !calm && now >= self.calm_at {
                 calm = true;
                 self.skews.fill(0);
+                let failures = self.state().failures();
+                self.failures = failures;
                 let mut state = self.state();
                 state.calm();
                 state.note("fate", || "nothing goes wrong from now on".to_owned());
@@ -293,8 +344,10 @@ impl Run {
                     None => Duration::ZERO,
                 };
                 self.planned += 1;
-                self.ticks
-                    .insert((when + late, self.planned), Request::Tick(time));
+                self.ticks.insert(
+                    (when + late, self.planned),
+                    Planned::Enqueue(Request::Tick(time)),
+                );
             }
             for _ in 0..8 {
                 if state.fault(&[Fault::Wish]).is_some() {
@@ -309,13 +362,29 @@ impl Run {
                         dry_run: state.rng.chance(1_000),
                     };
                     self.planned += 1;
-                    self.ticks
-                        .insert((when, self.planned), Request::Explicit(wish));
+                    self.ticks.insert(
+                        (when, self.planned),
+                        Planned::Enqueue(Request::Explicit(wish)),
+                    );
+                }
+                if state.fault(&[Fault::Redrive]).is_some() {
+                    let when = at + Duration::from_secs(state.rng.below(86_400));
+                    self.planned += 1;
+                    self.ticks.insert((when, self.planned), Planned::Redrive);
                 }
             }
         }
         while let Some(due) = self.ticks.first_entry().filter(|due| due.key().0 <= now) {
-            let ((_, number), request) = due.remove_entry();
+            let ((_, number), planned) = due.remove_entry();
+            let request = match planned {
+                Planned::Enqueue(request) => request,
+                Planned::Redrive => {
+                    let mut state = self.state();
+                    state.note("person", || "sends all dead letters again".to_owned());
+                    state.redrive();
+                    continue;
+                }
+            };
             let worker = usize::try_from(number).unwrap_or(0) % self.skews.len();
             let edge = self.edge(format!("tick{number}"), worker);
             let scope = self.scope.clone();
@@ -491,6 +560,14 @@ impl Run {
         })
     }
 
+    /// How long after the last fault a week may take: the chain at work may come to nothing until its
+    /// deadline, then it is left in peace, then a tick comes and all goes well.
+    fn patience(&self, export: &Export) -> Duration {
+        let failures = self.failures.get(export).copied().unwrap_or(0) + 1;
+        let peace = DAY * 2_u32.saturating_pow(failures).min(28);
+        self.rules.deadline + self.rules.stall + peace + DAY + 2 * HOUR
+    }
+
     fn end(self) -> Ended {
         let mut state = self.state();
         let exports: Vec<_> = state.watches.keys().cloned().collect();
@@ -502,11 +579,20 @@ impl Run {
             {
                 state.broken(format!("in the end, {export}: {law}"));
             }
+            let patience = self.calm_at + self.patience(&export);
+            let was_due = export.week.end().after(HOUR) <= state.time(self.calm_at);
+            if was_due
+                && state.watches[&export]
+                    .archived_at
+                    .is_some_and(|at| at > patience)
+            {
+                state.broken(format!("{export} took longer than {patience:?}"));
+            }
             let watch = &state.watches[&export];
             most_in_flight = most_in_flight.max(watch.most_in_flight);
             manifests += watch.manifests.len().min(1);
             replaced += watch.manifests.len().saturating_sub(1);
-            if let Some(at) = watch.archived_at {
+            if let Some(at) = watch.archived_at.filter(|_| was_due) {
                 healed_after = healed_after.max(at.saturating_sub(self.calm_at));
             }
         }
@@ -520,7 +606,7 @@ impl Run {
             manifests,
             replaced,
             looks: state.host.looks,
-            dead: state.sqs.dead.len(),
+            dead: state.sqs.buried,
             jobs: state.host.jobs.len(),
             most_in_flight,
         }

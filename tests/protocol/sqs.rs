@@ -21,10 +21,19 @@ pub struct Entry {
     pub receives: u32,
 }
 
+/// A dead letter: what can be sent again.
+#[derive(Debug, Clone)]
+pub struct Dead {
+    pub export: Export,
+    pub body: String,
+}
+
 #[derive(Debug, Default)]
 pub struct Sqs {
     pub entries: BTreeMap<u64, Entry>,
-    pub dead: Vec<(Export, String)>,
+    pub dead: Vec<Dead>,
+    /// Dead letters that ever were.
+    pub buried: usize,
     sent: u64,
 }
 

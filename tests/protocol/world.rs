@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::fault::Fault;
 use crate::host::{CANARY, Host};
 use crate::rng::Rng;
-use crate::sqs::Sqs;
+use crate::sqs::{Dead, Sqs};
 use crate::store::{Store, crc};
 
 /// SHA-256 by the provider that the crate uses; what is compared is what was stored.
@@ -65,6 +65,8 @@ pub struct Watch {
     bases: BTreeSet<Option<ETag>>,
     /// Dead letters in this bout.
     dead: u32,
+    /// Whether a receipt was lost or garbled: receipts outlive their chain by weeks.
+    receipts_lost: bool,
     /// Every manifest that ever stood, oldest first.
     pub manifests: Vec<(Manifest, String)>,
     pub archived_at: Option<Duration>,
@@ -241,6 +243,11 @@ impl State {
                 "chain {chain} sends messages after its deadline: first start {first:?}"
             ));
         }
+        self.out(message, delay + late);
+    }
+
+    fn out(&mut self, message: &Message, wait: Duration) {
+        let now = self.elapsed();
         let watch = self.watches.entry(message.export.clone()).or_default();
         if watch.in_flight == 0 {
             watch.bases.clear();
@@ -260,10 +267,10 @@ impl State {
             let export = &message.export;
             self.broken(format!("{export} has {in_flight} messages in flight"));
         }
-        let id = self.sqs.send(message, now + delay + late);
+        let id = self.sqs.send(message, now + wait);
         self.changed = true;
         self.note("queue", || {
-            format!("message {id} is due in {delay:?} + {late:?}: {body}")
+            format!("message {id} is due in {wait:?}: {}", message.to_json())
         });
     }
 
@@ -273,11 +280,11 @@ impl State {
             return;
         };
         if let Some(reason) = dead {
-            self.bury(&entry.export, reason.to_owned());
+            self.bury(&entry.export, entry.body.clone(), reason);
         }
         let watch = self.watches.entry(entry.export.clone()).or_default();
         watch.in_flight -= 1;
-        if watch.in_flight > 0 || watch.dead > 0 {
+        if watch.in_flight > 0 || watch.dead > 0 || watch.receipts_lost {
             return;
         }
         // Nobody is at work any more, and nothing is in a place where it is found.
@@ -296,7 +303,7 @@ impl State {
         }
     }
 
-    pub fn bury(&mut self, export: &Export, reason: String) {
+    pub fn bury(&mut self, export: &Export, body: String, reason: &str) {
         if reason.contains(CANARY) {
             self.broken(format!("a reason holds a link: {reason}"));
         }
@@ -304,7 +311,42 @@ impl State {
         self.note("queue", || {
             format!("{export} goes to the dead letters: {reason}")
         });
-        self.sqs.dead.push((export.clone(), reason));
+        self.sqs.buried += 1;
+        self.sqs.dead.push(Dead {
+            export: export.clone(),
+            body,
+        });
+    }
+
+    /// Sends all dead letters again.
+    pub fn redrive(&mut self) {
+        for letter in std::mem::take(&mut self.sqs.dead) {
+            // No letter tells of it any more.
+            if let Some(watch) = self.watches.get_mut(&letter.export) {
+                watch.dead = 0;
+            }
+            match Message::from_json(&letter.body) {
+                Ok(message) => {
+                    // The start message of a chain does not know when it was handled first.
+                    if let Some(chain) = self.chains.get_mut(&message.chain)
+                        && message.first_start.is_none()
+                    {
+                        chain.first_start = None;
+                    }
+                    self.out(&message, Duration::ZERO);
+                }
+                Err(error) => self.broken(format!("a dead letter cannot be read: {error}")),
+            }
+        }
+    }
+
+    /// How often in a row each export has been given up.
+    pub fn failures(&self) -> BTreeMap<Export, u32> {
+        let failures = |export: &Export| self.claim(export).map_or(0, |claim| claim.failures);
+        let exports = self.watches.keys();
+        exports
+            .map(|export| (export.clone(), failures(export)))
+            .collect()
     }
 
     fn manifest_etag(&self, export: &Export) -> Option<ETag> {
@@ -348,6 +390,32 @@ impl State {
                 chain.disturbed += 1;
             }
         }
+    }
+
+    /// What may happen to a lease, or to a receipt, at any time.
+    pub fn vandalise(&mut self, key: &Key) {
+        let kinds = match key.as_str().split('/').next() {
+            Some("claims") => [Fault::ClaimLost, Fault::ClaimGarbled],
+            Some("receipts") => [Fault::ReceiptLost, Fault::ReceiptGarbled],
+            _ => return,
+        };
+        if self.store.get(key).is_none() {
+            return;
+        }
+        let Some(fault) = self.fault(&kinds) else {
+            return;
+        };
+        let bytes = (fault == kinds[1]).then_some(&b"{}"[..]);
+        match key.as_str().parse() {
+            Ok(Place::Claim(export)) => self.disturb(&export, None),
+            // The slice that wrote it is done, and the others wait for it: until the next tick.
+            Ok(Place::Receipt(export, ..)) => {
+                self.watches.entry(export).or_default().receipts_lost = true;
+            }
+            _ => {}
+        }
+        self.store.vandalise(key, bytes);
+        self.note("fate", || format!("{key} becomes {bytes:?}"));
     }
 
     /// A fragment's bytes on their way, which a checksum keeps; documents have none but the client's.

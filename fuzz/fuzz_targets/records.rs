@@ -18,11 +18,17 @@ fuzz_target!(|input: &[u8]| {
     let whole = count([text]);
     let (head, tail) = text.split_at(usize::from(*first).min(text.len()));
     let pieces = tail.chunks(usize::from(*step) + 1);
-    assert_eq!(count(std::iter::once(head).chain(pieces)), whole, "the split matters");
+    assert_eq!(
+        count(std::iter::once(head).chain(pieces)),
+        whole,
+        "the split matters"
+    );
 
     match whole {
         // The counter's own limit, which the other parser does not have.
-        Err(NotJson { why: Why::TooDeep, .. }) => {}
+        Err(NotJson {
+            why: Why::TooDeep, ..
+        }) => {}
         whole => assert_eq!(whole.ok(), other(text), "the verdicts differ: {whole:?}"),
     }
 });

@@ -150,6 +150,7 @@ Next:
   insights-archive demo                            again: there is nothing to do
   insights-archive status --archive {name}   every week at a glance
   insights-archive verify --archive {name}   every byte against its manifest
+  insights-archive report --archive {name}   a page for the browser
   insights-archive run --help                      your own app
 "
     );

@@ -85,9 +85,9 @@ impl Command {
             Self::Demo(args) => demo::run(args, screen).await,
             Self::Run(args) => run::run(args, screen).await,
             Self::Simulate(args) => simulate::run(args, screen).await,
-            Self::Status(args) => status::run(args, screen).await,
+            Self::Status(args) => Box::pin(status::run(args, screen)).await,
             Self::Verify(args) => verify::run(args, screen).await,
-            Self::Report(args) => report::run(args, screen).await,
+            Self::Report(args) => Box::pin(report::run(args, screen)).await,
             Self::Erase(args) => erase::run(args, screen).await,
             Self::Completions(args) => completions::run(&args),
         }

@@ -10,10 +10,9 @@ import time
 import pytest
 
 from cloud import ROOT, Cloud, Stack, build
-from host import Front, Host
+from host import CREDENTIALS, Front, Host
 
 DEPLOYED = ROOT / "target" / "deployed"
-CREDENTIALS = {"clientId": "cs-demo", "clientSecret": "demo-secret"}
 TIMES = []
 
 

@@ -10,6 +10,9 @@ import urllib.request
 
 from cloud import free_port, until
 
+# Those of the simulated host's apps.
+CREDENTIALS = {"clientId": "cs-demo", "clientSecret": "demo-secret"}
+
 
 class Host:
     """`insights-archive simulate` with options of its own."""

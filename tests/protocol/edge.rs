@@ -380,8 +380,13 @@ impl Archive for Edge {
         bytes: Bytes,
         about: &About,
     ) -> Result<Created, ArchiveError> {
+        let base = self.message.as_ref().map(|message| message.base.clone());
         let create = |state: &mut State| {
-            let created = state.store.create(key, bytes.clone(), about);
+            if key.as_str().starts_with("manifests/") && base.is_some_and(|base| base.is_some()) {
+                state.broken(format!("{key} is created instead of replaced"));
+            }
+            let bytes = state.in_transit(key, bytes.clone());
+            let created = state.store.create(key, bytes, about);
             if let Some(Created::Written(_)) = created {
                 state.written(key, false);
             }
@@ -397,7 +402,13 @@ impl Archive for Edge {
         bytes: Bytes,
         base: &ETag,
     ) -> Result<Replaced, ArchiveError> {
+        let asked = self.message.as_ref().map(|message| message.base.clone());
         let replace = |state: &mut State| {
+            if key.as_str().starts_with("manifests/") && asked != Some(Some(base.clone())) {
+                state.broken(format!(
+                    "{key}: {base} is replaced, where {asked:?} was asked for"
+                ));
+            }
             let claim = match key.as_str().parse() {
                 Ok(Place::Claim(export)) => state.claim(&export).map(|claim| (export, claim)),
                 _ => None,
@@ -437,7 +448,9 @@ fn wrong_sum(key: &Key) -> ArchiveError {
 
 impl archive::Upload for Incoming {
     async fn write(&mut self, part: Bytes) -> Result<(), ArchiveError> {
-        self.edge.clone().write("part", &self.key, |_| ()).await?;
+        let key = &self.key;
+        let arrive = |state: &mut State| state.in_transit(key, part);
+        let part = self.edge.write("part", key, arrive).await?;
         self.parts.push(part);
         Ok(())
     }

@@ -24,6 +24,7 @@ faults! {
     LostAnswer: "the archive did as asked, and its answer is lost",
     Refused: "the archive refuses",
     ArchiveOutage: "the archive is away for a while",
+    Corrupted: "bytes are changed on their way into the archive",
     ClaimLost: "a claim vanishes",
     ClaimGarbled: "a claim is overwritten with nonsense",
     QueueDown: "the queue does not answer, and nothing was sent",

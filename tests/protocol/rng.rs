@@ -1,6 +1,6 @@
 //! The one source of chance: a seed decides everything.
 
-/// SplitMix64: small, fast, the same everywhere.
+/// The generator `SplitMix64`: small, fast, the same everywhere.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 

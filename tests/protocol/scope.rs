@@ -30,7 +30,7 @@ use crate::world::{Bounds, Fate, State};
 
 /// What may go wrong here. A kill after an effect is a kill before the next one, or a message that is
 /// not deleted.
-const POSSIBLE: &[Fault] = &[
+pub const POSSIBLE: &[Fault] = &[
     Fault::Kill,
     Fault::Unavailable,
     Fault::LostAnswer,
@@ -51,6 +51,16 @@ const POSSIBLE: &[Fault] = &[
     Fault::JobFails,
     Fault::JobSwaps,
     Fault::JobRelapses,
+];
+
+/// The worst of them: what is done and not known, what is lost, what comes twice, what is gone.
+pub const WORST: &[Fault] = &[
+    Fault::Kill,
+    Fault::LostAnswer,
+    Fault::QueueLost,
+    Fault::Gone,
+    Fault::Duplicate,
+    Fault::DeleteLost,
 ];
 
 /// Where an export begins.
@@ -75,6 +85,8 @@ pub struct Limits {
     pub preemptions: u32,
     /// Faults and preemptions together.
     pub together: u32,
+    /// Which faults.
+    pub possible: &'static [Fault],
 }
 
 /// The choices of one run.
@@ -83,17 +95,17 @@ pub struct Path {
     pub scene: Scene,
     limits: Limits,
     /// What differs: at the so-manieth choice, this option.
-    differs: Vec<(u32, u32)>,
+    differs: Vec<(usize, usize)>,
     /// How many choices there were so far.
-    count: u32,
+    count: usize,
     /// The choices after the last that differs: which, and how many options.
-    open: Vec<(u32, u32)>,
+    open: Vec<(usize, usize)>,
     faults: u32,
     preemptions: u32,
 }
 
 impl Path {
-    fn new(scene: Scene, limits: Limits, differs: Vec<(u32, u32)>) -> Self {
+    fn new(scene: Scene, limits: Limits, differs: Vec<(usize, usize)>) -> Self {
         Self {
             scene,
             limits,
@@ -106,7 +118,7 @@ impl Path {
     }
 
     /// One of so many options; 0 is the plain one.
-    fn choose(&mut self, options: u32) -> u32 {
+    fn choose(&mut self, options: usize) -> usize {
         if options < 2 {
             return 0;
         }
@@ -133,10 +145,10 @@ impl Path {
         let possible: Vec<_> = among
             .iter()
             .copied()
-            .filter(|fault| POSSIBLE.contains(fault))
+            .filter(|fault| self.limits.possible.contains(fault))
             .collect();
-        let chosen = self.choose(1 + possible.len() as u32);
-        let fault = possible.get((chosen as usize).checked_sub(1)?).copied();
+        let chosen = self.choose(1 + possible.len());
+        let fault = possible.get(chosen.checked_sub(1)?).copied();
         self.faults += u32::from(fault.is_some());
         fault
     }
@@ -151,7 +163,7 @@ impl Path {
     }
 
     /// The paths that differ from this one in one choice more.
-    fn next(&self) -> impl Iterator<Item = Vec<(u32, u32)>> + '_ {
+    fn next(&self) -> impl Iterator<Item = Vec<(usize, usize)>> + '_ {
         self.open.iter().flat_map(|(index, options)| {
             (1..*options).map(|option| {
                 let mut differs = self.differs.clone();
@@ -164,7 +176,7 @@ impl Path {
 
 /// A path as text: `Two 12=1 40=3`.
 #[derive(Debug, Clone)]
-pub struct Name(pub Scene, pub Vec<(u32, u32)>);
+pub struct Name(pub Scene, pub Vec<(usize, usize)>);
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,17 +246,20 @@ pub struct Ended {
     pub effects: u64,
 }
 
+/// How a message's work ended; `None`: it was killed.
+type End = Option<Result<Outcome, StageError>>;
+
 /// A message at work.
 struct Work {
     id: u64,
     edge: Edge,
     turnstile: Arc<Turnstile>,
-    future: Pin<Box<dyn Future<Output = Option<Result<Outcome, StageError>>>>>,
+    future: Pin<Box<dyn Future<Output = End>>>,
 }
 
 enum Step {
     AtEffect,
-    Ended(Option<Result<Outcome, StageError>>),
+    Ended(End),
 }
 
 impl Work {
@@ -447,7 +462,7 @@ impl Walk {
                     sleep(next.saturating_sub(now)).await;
                     continue;
                 }
-                let chosen = self.path(|path| path.choose(options as u32)) as usize;
+                let chosen = self.path(|path| path.choose(options));
                 match visible.get(chosen) {
                     Some(id) => self.receive(current, *id),
                     None => current = other,
@@ -458,7 +473,7 @@ impl Walk {
             if could && self.path(Path::preempts) {
                 if self.workers[other].is_none() {
                     let visible = self.visible();
-                    let chosen = self.path(|path| path.choose(visible.len() as u32)) as usize;
+                    let chosen = self.path(|path| path.choose(visible.len()));
                     self.receive(other, visible[chosen]);
                 }
                 current = other;
@@ -468,7 +483,7 @@ impl Walk {
             };
             match work.step().await {
                 Step::AtEffect => self.workers[current] = Some(work),
-                Step::Ended(ended) => self.ended(&work, ended),
+                Step::Ended(ended) => self.ended(&work, &ended),
             }
         }
     }
@@ -523,7 +538,7 @@ impl Walk {
         });
     }
 
-    fn ended(&self, work: &Work, ended: Option<Result<Outcome, StageError>>) {
+    fn ended(&self, work: &Work, ended: &End) {
         let mut state = self.state();
         state.note(&work.edge.name, || format!("ends {}: {ended:?}", work.id));
         if let Some(Ok(_)) = ended
@@ -549,14 +564,15 @@ pub struct Explored {
     pub broken: Option<(String, String)>,
 }
 
-/// Runs every path within the limits, on every core.
-pub fn explore(limits: Limits) -> Explored {
+/// Runs every path through the scenes within the limits, on every core.
+pub fn explore(scenes: &[Scene], limits: Limits) -> Explored {
     struct Shared {
         left: Vec<Name>,
         busy: usize,
         explored: Explored,
     }
-    let left = Scene::EVERY.map(|scene| Name(scene, Vec::new())).to_vec();
+    let plain = |scene: &Scene| Name(*scene, Vec::new());
+    let left = scenes.iter().map(plain).collect();
     let shared = Mutex::new(Shared {
         left,
         busy: 0,

@@ -36,6 +36,8 @@ pub enum Faults {
     None,
     /// This one alone, often.
     Only(Fault),
+    /// This one, nearly every time, for a day and a half.
+    Always(Fault),
     /// Any of them: the seed decides which, and how often each.
     Any,
 }
@@ -53,6 +55,7 @@ pub struct Ended {
     pub replaced: usize,
     pub looks: u64,
     pub dead: usize,
+    pub jobs: usize,
     pub most_in_flight: u32,
 }
 
@@ -66,12 +69,40 @@ pub fn run(seed: u64, faults: Faults, log: bool) -> Ended {
     runtime.block_on(async { Run::new(seed, faults, log).drive().await })
 }
 
+/// Handles the start of a chain whose message has this hop, and perhaps must wait; how many dead
+/// letters that makes.
+pub fn one_message(hop: u32, waits: bool) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let run = Run::new(0, Faults::None, false);
+        let mut edge = run.edge("w0".to_owned(), 0);
+        let now = run.state().now();
+        let export = Export {
+            app: run.scope.apps[0].clone(),
+            event: Event::All,
+            week: Week::of(now).back(1),
+        };
+        let message = Message {
+            hop,
+            not_before: waits.then(|| now.after(HOUR)),
+            ..Message::start(export, "a-chain".parse().expect("a chain's id"), None)
+        };
+        edge.message = Some(message.clone());
+        let ended = handle(&edge, &message, None).await;
+        ended.expect("nothing goes wrong");
+        run.state().sqs.dead.len()
+    })
+}
+
 /// What a worker did.
 enum Done {
     Message {
         id: u64,
         worker: usize,
-        line: Line,
         ended: Option<Result<Outcome, StageError>>,
     },
     Tick,
@@ -101,6 +132,7 @@ impl Run {
         let mut rng = Rng::new(seed);
         let calm_at = match faults {
             Faults::None => Duration::ZERO,
+            Faults::Always(_) => 36 * HOUR,
             _ => Duration::from_secs(rng.pick(&[2, 4, 12, 36]) * 3_600 + rng.below(3_600)),
         };
         let mut rates = vec![0; Fault::EVERY.len()];
@@ -119,6 +151,7 @@ impl Run {
                 let often = if fault.of_a_job() { 6_000 } else { 1_500 };
                 allow(fault, often, &mut rng);
             }
+            Faults::Always(fault) => allow(fault, 8_000, &mut rng),
             Faults::Any => {
                 // Few kinds often, or many: what hides behind one fault is found where it is rare.
                 let kinds = rng.pick(&[1_000, 3_000, 6_000]);
@@ -142,7 +175,7 @@ impl Run {
             0
         };
         let skews: Vec<_> = (0..workers)
-            .map(|_| i64::try_from(rng.below(2 * skew + 1)).unwrap_or(0) - skew as i64)
+            .map(|_| i64::try_from(rng.below(2 * skew + 1)).unwrap_or(0) - skew.cast_signed())
             .collect();
         let rules = Rules {
             stall: rng.pick(&[20, 120]) * MINUTE,
@@ -358,12 +391,7 @@ impl Run {
                     Line::Copy => Some(Instant::now() + limit),
                 };
                 let ended = edge.live(limit, handle(&edge, &message, end)).await;
-                Done::Message {
-                    id,
-                    worker,
-                    line,
-                    ended,
-                }
+                Done::Message { id, worker, ended }
             }));
         }
     }
@@ -403,33 +431,15 @@ impl Run {
             Poll::Pending
         });
         let done = done.await;
-        if let Some(Done::Message {
-            id,
-            worker,
-            line,
-            ended,
-        }) = done
-        {
+        if let Some(Done::Message { id, worker, ended }) = done {
             self.idle.push(worker);
             let mut state = self.state();
-            let now = state.elapsed();
             state.note(&format!("w{worker}"), || format!("ends {id}: {ended:?}"));
-            match ended {
-                Some(Ok(_)) => {
-                    if state.fault(&[Fault::DeleteLost]).is_none() {
-                        state.gone(id, None);
-                    }
-                }
-                // It comes again when its time is over.
-                Some(Err(_)) | None => {
-                    let visibility = match line {
-                        Line::Poll => POLL_VISIBILITY,
-                        Line::Copy => COPY_VISIBILITY,
-                    };
-                    if let Some(entry) = state.sqs.entries.get_mut(&id) {
-                        entry.visible = entry.visible.max(now).min(now + visibility);
-                    }
-                }
+            // What failed comes again when its time is over.
+            if let Some(Ok(_)) = ended
+                && state.fault(&[Fault::DeleteLost]).is_none()
+            {
+                state.gone(id, None);
             }
         }
     }
@@ -511,6 +521,7 @@ impl Run {
             replaced,
             looks: state.host.looks,
             dead: state.sqs.dead.len(),
+            jobs: state.host.jobs.len(),
             most_in_flight,
         }
     }

@@ -1,0 +1,116 @@
+"""Every command of the runbook, as it stands there, against a deployed stack."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from cloud import ROOT, TOOLS, until
+from host import CREDENTIALS
+from test_deployed import line, monday, weeks
+
+RUNBOOK = (ROOT / "docs" / "RUNBOOK.md").read_text()
+APP = "st-1"
+
+# What a command cannot do here.
+CHANGED = [
+    # The registry has the AWS CLI's first version only: it takes a payload as it is.
+    (r"--cli-binary-format raw-in-base64-out ?(\\\n)?", ""),
+    # It would not end.
+    (r" --tail\b", ""),
+    # The test deploys by itself, with what a local AWS needs.
+    (r"(?m)^sam deploy .*$", ""),
+]
+
+
+def blocks():
+    """Title and commands of each block, in order."""
+    found = []
+    for section in re.split(r"(?m)^#+ ", RUNBOOK):
+        title = section.splitlines()[0] if section else ""
+        found += [(title, block) for block in re.findall(r"(?s)```sh\n(.*?)```", section)]
+        found += [(title, command) for command in re.findall(r"`(aws [^`…]+)`", re.sub(r"(?s)```.*?```", "", section))]
+    return found
+
+
+BLOCKS = blocks()
+PREAMBLE = BLOCKS[0][1]
+
+
+@pytest.fixture(scope="module")
+def stack(cloud, stacks, hosts):
+    hosts(APP, "--records-per-week", "50")
+    arn = cloud.client("secretsmanager").create_secret(
+        Name="insights-archive/kore", SecretString=json.dumps(CREDENTIALS)
+    )["ARN"]
+    stack = stacks("insights-archive", AppIds=APP, ArchiveSince=monday(2), CredentialsSecretArn=arn)
+    stack.invoke("enqueue", {})
+    until("two weeks stand", lambda: sorted(stack.manifests(APP)) == weeks(2, 1), 90)
+    stack.send("Poll", "a message of somebody else's")
+    stack.s3.create_bucket(Bucket="new-bucket")
+    return stack
+
+
+@pytest.fixture(scope="module")
+def shell(stack, program, tmp_path_factory):
+    """Runs commands as a person would, the tools on the path."""
+    folder = tmp_path_factory.mktemp("runbook")
+    (folder / "secret.json").write_text(json.dumps(CREDENTIALS))
+    (folder / "aws.ini").write_text("[default]\ns3 =\n    addressing_style = path\n")
+    path = ":".join(str(p) for p in (program.parent, TOOLS / "aws" / "bin", TOOLS / "sam" / "bin", "/usr/bin", "/bin"))
+
+    def run(commands):
+        for pattern, instead in CHANGED:
+            commands = re.sub(pattern, instead, commands)
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f"{PREAMBLE}\n{functions()}\n{commands}"],
+            cwd=folder,
+            env={**stack.cloud.environment, "PATH": path, "AWS_CONFIG_FILE": str(folder / "aws.ini")},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+def functions():
+    """What one block defines others use."""
+    return "\n".join(re.findall(r"(?m)^\w+\(\) \{.*\}$", RUNBOOK))
+
+
+def test_the_runbook_has_commands():
+    assert len(BLOCKS) > 10
+
+
+@pytest.mark.parametrize(("title", "commands"), BLOCKS[1:], ids=[title for title, _ in BLOCKS[1:]])
+def test_a_command_of_the_runbook_works(shell, title, commands):
+    done = shell(commands)
+    assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.strip() or "update" in commands or "move-task" in commands, commands
+
+
+def test_the_week_to_replace_was_archived_before_all_was_stopped(stack):
+    assert "2025-01-20" in stack.manifests(APP)
+
+
+def test_all_is_stopped_and_goes_on(stack, shell):
+    [stop] = [commands for title, commands in BLOCKS if title == "Stop everything"]
+
+    def states():
+        sources = stack.functions.list_event_source_mappings()["EventSourceMappings"]
+        return {s["State"] for s in sources if f":function:{stack.name}-" in s["FunctionArn"]}
+
+    assert states() <= {"Disabled", "Disabling"}
+    assert shell(stop.replace("--no-enabled", "--enabled")).returncode == 0
+    assert states() <= {"Enabled", "Enabling"}
+
+
+def test_the_copy_in_another_bucket_is_a_whole_archive(stack):
+    stack.deploy(ArchiveBucket="new-bucket", ArchivePrefix="new-prefix/")
+    summary, failed = stack.invoke("enqueue", {})
+    assert not failed
+    assert line(summary, APP)["archived"] == 2 and line(summary, APP)["enqueued"] == []

@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
 async fn copy(host: &str, bucket: &str, fragments: u32, budget: Budget) -> anyhow::Result<()> {
     let config = aws::config(aws::Patience::FUNCTION).await;
     let archive = Bucket::new(
-        aws::s3(&config, true),
+        copy_bench::s3(&config),
         format!("s3://{bucket}").parse()?,
         None,
     );

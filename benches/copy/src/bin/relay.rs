@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
         bail!("usage: relay FILES_URL BUCKET FRAGMENTS AT_ONCE");
     };
     let config = aws::config(aws::Patience::FUNCTION).await;
-    let s3 = aws::s3(&config, true);
+    let s3 = copy_bench::s3(&config);
     let http = reqwest::Client::builder().http1_only().no_proxy().build()?;
     let fragments: u32 = fragments.parse()?;
     stream::iter(1..=fragments)

@@ -135,13 +135,20 @@ MUTATIONS = [
 ]
 
 
+class DoesNotBuild(Exception):
+    """The mutation's text is not Rust any more."""
+
+
 def run(arguments):
     """Whether the tests pass, and the last words where they do not build."""
     environment = dict(os.environ, SEEDS="400")
     command = ["cargo", "test", "--quiet", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if "SIGKILL" in done.stderr or done.returncode < 0:
+        raise DoesNotBuild("the build or the test was killed: not the mutation's doing")
     if "could not compile" in done.stderr:
-        sys.exit(f"a mutation does not build:\n{done.stderr[-3000:]}")
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+        raise DoesNotBuild("\n".join(errors))
     return done.returncode == 0
 
 
@@ -161,6 +168,10 @@ def main():
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text.replace(old, new))
             noticed = next((test for test in tests if not run(test)), None)
+        except DoesNotBuild as error:
+            survivors.append(name)
+            print(f"NOT BUILT  {name}:\n{error}", flush=True)
+            continue
         finally:
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)

@@ -3,14 +3,16 @@
 
     benches/bench.py [copy|memory|requests|start|records|polling|growth|backfill]...     all by default
 
-Builds what it measures. With all, it also draws the plots in docs/. Wall times are of the best round, because what
+Builds what it measures, and draws the plots in docs/. With all, it also writes docs/performance-run.md. Wall times are of the best round, because what
 slows a round down is something else; all contestants take turns in each round. Processor time is user and system time
 of the processes that copy, and never of the servers'."""
 
+import atexit
 import math
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +29,7 @@ ROOT = HERE.parent
 TARGET = ROOT / "target"
 BUILT = TARGET / "release"
 PEERS = TARGET / "tools" / "peers"
+RUN = ROOT / "docs" / "performance-run.md"
 FRAGMENT = TARGET / "bench" / "fragment.json"
 RECORDS = 150
 ROUNDS = 5
@@ -115,34 +118,42 @@ class Rclone:
     def __init__(self):
         shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.folder = Path(tempfile.mkdtemp(prefix="insights-archive-bench-", dir=shared))
-        with servers.socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        keys = f"{AWS['AWS_ACCESS_KEY_ID']},{AWS['AWS_SECRET_ACCESS_KEY']}"
-        command = [PEERS / "bin" / "rclone", "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", keys, self.folder]
-        log = open(FRAGMENT.parent / "rclone.log", "w")
-        env = {**os.environ, "RCLONE_CONFIG": "/dev/null"}
-        self.process = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log, env=env)
-        for _ in range(100):
-            try:
-                servers.socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        self.empty()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = None
+        atexit.register(self.end)
 
-    def empty(self):
+    def begin(self):
+        """Starts it afresh, with an empty bucket: it remembers what a folder has held."""
+        self.stop()
         for entry in self.folder.iterdir():
             shutil.rmtree(entry)
         (self.folder / BUCKET).mkdir()
+        keys = f"{AWS['AWS_ACCESS_KEY_ID']},{AWS['AWS_SECRET_ACCESS_KEY']}"
+        address = f"127.0.0.1:{self.port}"
+        command = [str(PEERS / "bin" / "rclone"), "serve", "s3", "--addr", address, "--auth-key", keys, str(self.folder)]
+        env = {**os.environ, "RCLONE_CONFIG": "/dev/null"}
+        with open(FRAGMENT.parent / "rclone.log", "a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
+        for _ in range(100):
+            try:
+                return socket.create_connection(("127.0.0.1", self.port)).close()
+            except OSError:
+                time.sleep(0.1)
+        raise SystemExit(f"rclone does not serve on {self.url}; see {FRAGMENT.parent / 'rclone.log'}")
+
+    def stop(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
     def bytes_under(self, prefix):
         return sum(file.stat().st_size for file in (self.folder / BUCKET).glob(f"{prefix}/**/*") if file.is_file())
 
     def end(self):
-        self.process.kill()
-        self.process.wait()
-        shutil.rmtree(self.folder)
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def copy():
@@ -177,7 +188,7 @@ def copy():
     results = {name: [] for name in contestants}
     for _ in range(ROUNDS):
         for name, (prefix, command) in contestants.items():
-            rclone.empty()
+            rclone.begin()
             results[name].append(measured(command, env)[:3])
             stands = rclone.bytes_under(prefix)
             if stands != size * fragments:
@@ -444,11 +455,13 @@ def main():
         if step.__name__ in wanted:
             say(f"{step.__name__}: {step.__doc__.splitlines()[0]}")
             step()
-    load = os.getloadavg()[0]
-    print(f"\nOn {os.cpu_count()} processors, load {load:.1f} at the end.\n")
-    print(markdown(("what", "measured", "bar", "met"), rows))
-    for title, header, lines in notes:
-        print(f"\n{title}:\n\n{markdown(header, lines)}")
+    text = [f"On {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the end.", markdown(("what", "measured", "bar", "met"), rows)]
+    text += [f"{title}:\n\n{markdown(header, lines)}" for title, header, lines in notes]
+    text = "\n\n".join(text)
+    print(f"\n{text}")
+    if wanted == [step.__name__ for step in everything]:
+        plots = "\n\n".join(f"![{name}](growth-{name}.svg)" for name in ("time", "memory"))
+        RUN.write_text(f"# A run of `make bench`\n\n[What is measured](PERFORMANCE.md). {text}\n\nGrowth:\n\n{plots}\n")
 
 
 if __name__ == "__main__":

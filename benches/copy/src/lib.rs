@@ -4,7 +4,6 @@
 //! clients do not look at the name; this one does.
 
 use aws_config::SdkConfig;
-use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::{Builder, ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
@@ -12,10 +11,11 @@ use aws_sdk_s3::primitives::SdkBody;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 
-/// A client for S3 or for rclone.
-pub fn s3(config: &SdkConfig) -> Client {
-    let builder = Builder::from(config).force_path_style(true);
-    Client::from_conf(builder.interceptor(Renamed).build())
+/// What a client for S3 or for rclone is made of.
+pub fn s3(config: &SdkConfig) -> Builder {
+    Builder::from(config)
+        .force_path_style(true)
+        .interceptor(Renamed)
 }
 
 #[derive(Debug)]

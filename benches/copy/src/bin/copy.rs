@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
 async fn copy(host: &str, bucket: &str, fragments: u32, budget: Budget) -> anyhow::Result<()> {
     let config = aws::config(aws::Patience::FUNCTION).await;
     let archive = Bucket::new(
-        copy_bench::s3(&config),
+        aws_sdk_s3::Client::from_conf(copy_bench::s3(&config).build()),
         format!("s3://{bucket}").parse()?,
         None,
     );

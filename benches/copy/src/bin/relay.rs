@@ -7,6 +7,7 @@ use std::env;
 
 use anyhow::{Context as _, bail};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
@@ -21,7 +22,10 @@ async fn main() -> anyhow::Result<()> {
         bail!("usage: relay FILES_URL BUCKET FRAGMENTS AT_ONCE");
     };
     let config = aws::config(aws::Patience::FUNCTION).await;
-    let s3 = copy_bench::s3(&config);
+    // A checksum that nobody asks for would be computed, which is not moving bytes.
+    let s3 = copy_bench::s3(&config)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+    let s3 = Client::from_conf(s3.build());
     let http = reqwest::Client::builder().http1_only().no_proxy().build()?;
     let fragments: u32 = fragments.parse()?;
     stream::iter(1..=fragments)
@@ -67,12 +71,6 @@ async fn relay(
                 .part_number(number)
                 .body(ByteStream::from(full))
                 .customize()
-                // No checksum is asked for: it would be computed, which is not moving bytes.
-                .config_override(
-                    aws_sdk_s3::config::Builder::new().request_checksum_calculation(
-                        aws_sdk_s3::config::RequestChecksumCalculation::WhenRequired,
-                    ),
-                )
                 .disable_payload_signing()
                 .send()
                 .await?;

@@ -111,6 +111,10 @@ pub struct Budget {
 /// About a minute's work: a fragment has tens of megabytes at most by default, and a function moves
 /// about ten in a second.
 const FRAGMENTS_A_SLICE: usize = 20;
+/// A job with more fragments than fit into so many slices has larger ones: each slice looks the whole
+/// job up and lists its receipts, which would otherwise cost the square of the fragments. With the most
+/// files that a job may have, a slice has 200: at most some 60 KB of message, and a few minutes' work.
+const MOST_SLICES: usize = 50;
 
 impl Budget {
     /// A budget of so many bytes and so many fragments at once; at least one part and one fragment.
@@ -133,6 +137,11 @@ impl Budget {
             fragments_a_slice: fragments_a_slice.max(1),
             ..self
         }
+    }
+
+    /// How many of a job's fragments one message takes on.
+    fn fragments_a_slice(&self, of: usize) -> usize {
+        self.fragments_a_slice.max(of.div_ceil(MOST_SLICES))
     }
 }
 
@@ -412,4 +421,25 @@ pub(crate) fn new_chain<E: Edges>(edges: &E) -> ChainId {
     let text = format!("{:016x}{:016x}", edges.random(), edges.random());
     text.parse()
         .unwrap_or_else(|_: Invalid| unreachable!("32 hex digits are a chain's id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_is_a_minutes_work_until_a_job_would_have_more_than_fifty() {
+        let budget = Budget::new(0, 1);
+        for (of, a_slice) in [
+            (1, 20),
+            (20, 20),
+            (1_000, 20),
+            (1_001, 21),
+            (3_000, 60),
+            (10_000, 200),
+        ] {
+            assert_eq!(budget.fragments_a_slice(of), a_slice, "{of}");
+            assert!(of.div_ceil(a_slice) <= MOST_SLICES, "{of}");
+        }
+    }
 }

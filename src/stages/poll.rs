@@ -388,7 +388,7 @@ async fn send_slices<E: Edges>(
         .collect();
     let of = u32::try_from(fragments.len()).unwrap_or(u32::MAX);
     let slices: Vec<_> = fragments
-        .chunks(edges.budget().fragments_a_slice)
+        .chunks(edges.budget().fragments_a_slice(fragments.len()))
         .map(|fragments| {
             let slice = Slice {
                 job: job.id.clone(),

@@ -5,12 +5,12 @@ tools := target/tools
 setup := tests/deployed/setup.sh
 pytest := $(tools)/ministack/bin/python -m pytest -p no:cacheprovider
 
-.PHONY: help test lint unit template deployed permissions bench
+.PHONY: help test lint unit query template deployed permissions bench
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-test: unit template deployed ## everything: the code, the template, the stack deployed to a local AWS
+test: unit query template deployed ## everything: the code, the queries, the template, the stack deployed to a local AWS
 
 lint: ## formats, lints, licences; the template by its three checkers
 	cargo fmt --check
@@ -23,6 +23,9 @@ lint: ## formats, lints, licences; the template by its three checkers
 
 unit: ## the Rust tests
 	cargo test --locked
+
+query: ## the queries of docs/QUERY.md, on a demo's archive
+	tests/query/run.sh
 
 template: ## what the template says
 	$(setup) ministack

@@ -247,7 +247,19 @@ fn what_is_no_archive_is_wrong_usage_and_an_empty_one_is_not_complete() {
         (&["status"], &empty, 1, "Nothing is archived here."),
         (&["status", "--json"], &empty, 1, "\"complete\": false"),
         (&["report"], &empty, 1, "Nothing is archived."),
-        (&["verify"], &empty, 0, "nothing is wrong"),
+        (&["verify"], &empty, 1, "nothing is archived there"),
+        (
+            &["status", "--app", "st-1", "--until", "2025-01-06"],
+            &empty,
+            1,
+            "Nothing is archived.",
+        ),
+        (
+            &["status", "--event", "all"],
+            &empty,
+            1,
+            "Nothing of what was asked for is archived here.",
+        ),
     ] {
         let (ended, text) = run(args, archive);
         assert_eq!(ended, Some(code), "{args:?}: {text}");

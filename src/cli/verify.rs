@@ -14,7 +14,7 @@ use super::range::Selection;
 use super::screen::Screen;
 use super::site::{Opened, Site};
 use super::usage::Usage;
-use super::{UNFULFILLED, figures, results};
+use super::{UNFULFILLED, figures, harmless, results};
 use crate::archive::{Archive, ETag};
 use crate::audit::Range;
 use crate::audit::verify::{Depth, Heard, Verified, verify};
@@ -131,7 +131,8 @@ async fn go<A: Archive + 'static>(
                 line(&Line::Finding(finding))
             } else {
                 let word = console::style(format!("{:<10}", finding.wrong.as_str())).red();
-                format!("{word} {}: {}\n", finding.key, finding.detail)
+                let (key, detail) = (harmless(&finding.key), harmless(&finding.detail));
+                format!("{word} {key}: {detail}\n")
             };
             let printed = screen.bars().suspend(|| results(&text));
             trouble = trouble.take().or(printed.err());

@@ -33,8 +33,7 @@ template: ## what the template says
 
 deployed: ## the real template and binaries on a local AWS with IAM enforced
 	$(setup) sam ministack aws
-	$(pytest) -v --durations=0 --durations-min=1 tests/deployed/test_deployed.py
-	$(pytest) -v tests/deployed/test_runbook.py
+	$(pytest) -v --durations=0 --durations-min=1 $(patsubst %,tests/deployed/test_%.py,deployed operate runbook)
 
 permissions: ## beyond `make test`: without any one of its permissions a probe of the stack fails
 	$(setup) sam ministack

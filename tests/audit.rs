@@ -316,7 +316,7 @@ fn what_may_not_be_read_is_named_with_its_remedy() {
     let manifest = archive.join(Key::manifest(&export).as_str());
     for sealed in [&archive, &archive.join("manifests"), &manifest] {
         let usual = std::fs::metadata(sealed).unwrap().permissions();
-        set_permissions(sealed, Permissions::from_mode(0)).unwrap();
+        set_permissions(sealed, Permissions::from_mode(0o000)).unwrap();
         for command in ["status", "verify", "report"] {
             let (ended, text) =
                 run_without_privileges(&program, &[&[command][..], &until].concat(), &archive);

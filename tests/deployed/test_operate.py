@@ -249,7 +249,7 @@ def test_no_tick_and_no_request_brings_an_erased_week_back(stack, say, place, fr
 def test_a_run_archives_into_a_bucket_and_a_second_one_finds_nothing_to_do(stack, say, hosts, front):
     # Files of more than one part go up in parts, small ones in one request.
     app, prefix = "st-by-hand", "by-hand/"
-    hosts(app, "--records-per-week", "140", "--record-bytes", "65000-66000", "--records-per-fragment", "135")
+    hosts(app, "--records-per-week", "180", "--record-bytes", "65000-66000", "--records-per-fragment", "175")
     place = f"s3://{stack.bucket}/{prefix}"
 
     def run(*more):

@@ -5,12 +5,12 @@ tools := target/tools
 setup := tests/deployed/setup.sh
 pytest := $(tools)/ministack/bin/python -m pytest -p no:cacheprovider
 
-.PHONY: help test lint unit template deployed permissions bench
+.PHONY: help test lint unit query template deployed permissions bench audit
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-test: unit template deployed ## everything: the code, the template, the stack deployed to a local AWS
+test: unit query template deployed ## everything: the code, the queries, the template, the stack deployed to a local AWS
 
 lint: ## formats, lints, licences; the template by its three checkers
 	cargo fmt --check
@@ -24,14 +24,16 @@ lint: ## formats, lints, licences; the template by its three checkers
 unit: ## the Rust tests
 	cargo test --locked
 
+query: ## the queries of docs/QUERY.md, on a demo's archive
+	tests/query/run.sh
+
 template: ## what the template says
 	$(setup) ministack
 	$(pytest) -q tests/deployed/test_template.py
 
 deployed: ## the real template and binaries on a local AWS with IAM enforced
 	$(setup) sam ministack aws
-	$(pytest) -v --durations=0 --durations-min=1 tests/deployed/test_deployed.py
-	$(pytest) -v tests/deployed/test_runbook.py
+	$(pytest) -v --durations=0 --durations-min=1 $(patsubst %,tests/deployed/test_%.py,deployed operate runbook)
 
 permissions: ## beyond `make test`: without any one of its permissions a probe of the stack fails
 	$(setup) sam ministack
@@ -39,3 +41,7 @@ permissions: ## beyond `make test`: without any one of its permissions a probe o
 
 bench: ## beyond `make test`: how fast it is, beside its peers; docs/PERFORMANCE.md explains (about half an hour)
 	python3 benches/bench.py
+
+audit: ## beyond `make test`: how long `status` and `verify` take, in how much memory (about five minutes)
+	cargo build --release --locked --bin insights-archive
+	python3 benches/audit.py

@@ -1,11 +1,9 @@
-//! Looking at an archive from the command line; and how long that takes, in how much memory. The
-//! measurements are run by hand, optimised:
-//!
-//!     cargo test --release --test audit -- --ignored --nocapture --test-threads 1
+//! Looking at an archive that is crowded, sealed, hostile or none; `benches/audit.py` measures how
+//! long a look takes.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use insights_archive::archive::folder::{Folder, FolderDownload, FolderUpload};
@@ -16,10 +14,8 @@ use insights_archive::archive::{
     About, Archive, ArchiveError, Created, ETag, Head, Key, Listed, Replaced, Stored,
 };
 use insights_archive::audit::Range;
-use insights_archive::audit::status::status;
-use insights_archive::audit::survey::survey;
 use insights_archive::audit::verify::{Depth, verify};
-use insights_archive::export::{Event, Export, JobId, Time, Week};
+use insights_archive::export::{Event, Export, JobId, Week};
 use insights_archive::kore::job::Totals;
 
 fn week() -> Week {
@@ -70,40 +66,6 @@ fn peak_memory_mib() -> u64 {
         .parse()
         .unwrap();
     kib / 1024
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn ten_years_of_ten_apps_are_seen_at_a_glance() {
-    let root = tempfile::tempdir().unwrap();
-    let weeks: Vec<Week> = std::iter::successors(Some(week()), |week| Some(week.next()))
-        .take(520)
-        .collect();
-    for number in 0..10 {
-        for week in &weeks {
-            let export = Export {
-                app: format!("st-{number}").parse().unwrap(),
-                event: Event::All,
-                week: *week,
-            };
-            write_manifest(root.path(), &export, 3);
-        }
-    }
-    let folder = Folder::open_to_read(root.path()).unwrap();
-    let began = Instant::now();
-    let range = Range::default();
-    let survey = survey(&folder, &range).await.unwrap();
-    let now: Time = weeks[519].end().after(Duration::from_secs(7200));
-    let hour = Duration::from_secs(3600);
-    let status = status(&survey, &range, String::new(), Vec::new(), hour, now);
-    let took = began.elapsed();
-    assert!(status.complete);
-    assert_eq!(status.totals.records, 10 * 520 * 450);
-    println!(
-        "status of 5,200 manifests in a folder: {} ms, peak memory {} MiB",
-        took.as_millis(),
-        peak_memory_mib()
-    );
 }
 
 /// An archive whose listing of data is a million keys that nobody stored.
@@ -247,7 +209,19 @@ fn what_is_no_archive_is_wrong_usage_and_an_empty_one_is_not_complete() {
         (&["status"], &empty, 1, "Nothing is archived here."),
         (&["status", "--json"], &empty, 1, "\"complete\": false"),
         (&["report"], &empty, 1, "Nothing is archived."),
-        (&["verify"], &empty, 0, "nothing is wrong"),
+        (&["verify"], &empty, 1, "nothing is archived there"),
+        (
+            &["status", "--app", "st-1", "--until", "2025-01-06"],
+            &empty,
+            1,
+            "Nothing is archived.",
+        ),
+        (
+            &["status", "--event", "all"],
+            &empty,
+            1,
+            "Nothing of what was asked for is archived here.",
+        ),
     ] {
         let (ended, text) = run(args, archive);
         assert_eq!(ended, Some(code), "{args:?}: {text}");
@@ -288,9 +262,94 @@ fn a_week_is_erased_only_on_a_second_word_and_shown_from_then_on() {
     let (ended, text) = run(&["verify"], root.path());
     assert_eq!(ended, Some(0), "{text}");
     assert!(text.contains("1 week (1 erased)"), "{text}");
+    let mut future = order;
+    future[4] = "2999-12-30";
+    let (ended, text) = run(&[&future[..], &["--yes"]].concat(), root.path());
+    assert_eq!(ended, Some(2), "{text}");
+    assert!(text.contains("is in the future"), "{text}");
     for bad in ["", " ", "two\nlines"] {
         let mut order = order;
         order[8] = bad;
         assert_eq!(run(&order, root.path()).0, Some(2), "{bad:?}");
     }
+}
+
+/// The program run by a user who is not allowed everything: this one, or nobody where this is root.
+#[cfg(unix)]
+fn run_without_privileges(program: &Path, args: &[&str], archive: &Path) -> (Option<i32>, String) {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::os::unix::process::CommandExt as _;
+    const NOBODY: u32 = 65_534;
+    let mut command = std::process::Command::new(program);
+    command.args(args).arg("--archive").arg(archive);
+    // What this process makes is its user's.
+    if std::fs::metadata(archive.parent().unwrap()).unwrap().uid() == 0 {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.current_dir("/").env("NO_COLOR", "1").output();
+    let output = output.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn what_may_not_be_read_is_named_with_its_remedy() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = tempfile::tempdir().unwrap();
+    set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+    // Where everyone may run it.
+    let program = root.path().join("insights-archive");
+    std::fs::copy(env!("CARGO_BIN_EXE_insights-archive"), &program).unwrap();
+    let archive = root.path().join("archive");
+    let export = Export {
+        app: "st-1".parse().unwrap(),
+        event: Event::All,
+        week: week(),
+    };
+    write_manifest(&archive, &export, 0);
+    let until = ["--until", "2015-01-12"];
+    let (ended, text) =
+        run_without_privileges(&program, &[&["status"][..], &until].concat(), &archive);
+    assert_eq!(ended, Some(0), "{text}");
+    let manifest = archive.join(Key::manifest(&export).as_str());
+    for sealed in [&archive, &archive.join("manifests"), &manifest] {
+        let usual = std::fs::metadata(sealed).unwrap().permissions();
+        set_permissions(sealed, Permissions::from_mode(0o000)).unwrap();
+        for command in ["status", "verify", "report"] {
+            let (ended, text) =
+                run_without_privileges(&program, &[&[command][..], &until].concat(), &archive);
+            assert_eq!(ended, Some(1), "{command} {sealed:?}: {text}");
+            let name = sealed.file_name().unwrap().to_str().unwrap();
+            for said in [name, "give this user permission to read there"] {
+                assert!(text.contains(said), "{command} {sealed:?}: {text}");
+            }
+        }
+        set_permissions(sealed, usual).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_name_of_a_foreign_object_steers_no_terminal_and_is_no_markup() {
+    let root = tempfile::tempdir().unwrap();
+    let hostile = "x\u{1b}[2J\n<script>alert(1)";
+    for folder in ["data", "manifests"] {
+        let folder = root.path().join(folder);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(hostile), "").unwrap();
+    }
+    for command in ["status", "verify", "report"] {
+        let (ended, text) = run(&[command], root.path());
+        assert_eq!(ended, Some(1), "{command}: {text}");
+        assert!(!text.contains('\u{1b}'), "{command}: {text:?}");
+        let shown = match command {
+            "report" => "x\u{fffd}[2J\u{fffd}&lt;script&gt;alert(1)",
+            _ => "x\\u{1b}[2J\\n<script>alert(1)",
+        };
+        assert!(text.contains(shown), "{command}: {text}");
+    }
+    let (_, text) = run(&["verify", "--json"], root.path());
+    assert!(text.contains("x\\u001b[2J\\n<script>"), "{text}");
 }

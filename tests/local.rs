@@ -596,3 +596,26 @@ fn every_subcommand_teaches_by_example() {
         );
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn bash_completes_subcommands_and_their_options() {
+    const TRY: &str = r#"
+        source <("$0" completions bash) || exit
+        complete=$(complete -p insights-archive)
+        complete=${complete#* -F }
+        for words in "ver" "verify --de" "run --host" "erase --re"; do
+            COMP_WORDS=(insights-archive $words)
+            COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+            ${complete%% *} insights-archive "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+            echo "${COMPREPLY[@]}"
+        done"#;
+    let mut bash = Command::new("bash");
+    let said = say(bash.args(["--norc", "-c", TRY, env!("CARGO_BIN_EXE_insights-archive")]));
+    let completed: Vec<_> = said.out.lines().collect();
+    assert_eq!(
+        completed,
+        ["verify", "--deep", "--host-url", "--reason"],
+        "{said:?}"
+    );
+}

@@ -787,11 +787,17 @@ fn etag_of(sha256: digest::Digest) -> ETag {
         .unwrap_or_else(|_| unreachable!("32 hex digits are an ETag"))
 }
 
+/// What the things begin with that need no permission to write.
+const READING: [&str; 3] = ["list", "open", "read"];
+
 /// What a failure of the file system means for the archive, and what to do about it.
 fn failed(name: &str, to: &str, error: &io::Error) -> ArchiveError {
     let remedy = match error.kind() {
         ErrorKind::StorageFull => "the disk is full; free some space and run again",
         ErrorKind::QuotaExceeded => "the disk quota is used up; free some space and run again",
+        ErrorKind::PermissionDenied if READING.iter().any(|verb| to.starts_with(verb)) => {
+            "give this user permission to read there"
+        }
         ErrorKind::PermissionDenied => {
             "give this user permission to read and write there; the file system must also have \
              hard links"

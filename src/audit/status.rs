@@ -210,7 +210,9 @@ pub fn status(
     let complete = !exports.is_empty() && exports.iter().all(Calendar::is_complete);
     let mut remarks = Vec::new();
     if exports.is_empty() {
-        remarks.push("Nothing is archived here.".to_owned());
+        let all = *range == Range::default();
+        let what = if all { "" } else { " of what was asked for" };
+        remarks.push(format!("Nothing{what} is archived here."));
     }
     let foreign = &survey.foreign;
     if foreign.count > 0 {

@@ -24,6 +24,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     let mut command = Cli::command();
     clap_complete::generate(args.shell, &mut command, "insights-archive", &mut script);
-    results(&String::from_utf8_lossy(&script))?;
+    // clap_complete (clap-rs/clap#6421) takes the hyphen in the program's name for the border of a
+    // subcommand in bash's labels, but not where it looks for them: no option would be completed.
+    let script =
+        String::from_utf8_lossy(&script).replace("insights__subcmd__archive", "insights__archive");
+    results(&script)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -42,8 +42,8 @@ const SETTLE: Duration = Duration::from_hours(1);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  insights-archive demo                              four weeks into ./demo-archive; twice: nothing to do
-  insights-archive demo --weeks 26                   half a year
+  insights-archive demo                         four weeks into ./demo-archive; again: nothing to do
+  insights-archive demo --weeks 26              half a year
   insights-archive demo --archive /tmp/somewhere")]
 pub struct Args {
     /// How many weeks, up to the last one that is over

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use super::screen::Screen;
 use super::site::{Opened, Site};
-use super::{UNFULFILLED, figures, results};
+use super::usage::Usage;
+use super::{UNFULFILLED, figures, harmless, results};
 use crate::archive::Key;
 use crate::archive::erase::Erase;
 use crate::archive::key::{Kind, files_of};
@@ -66,6 +67,15 @@ fn note(text: &str) -> Result<String, Invalid> {
 
 /// Shows what would be erased, or erases it.
 pub async fn run(args: Args, _screen: &Screen) -> anyhow::Result<ExitCode> {
+    let running = Week::of(Time::now());
+    if args.week > running {
+        let error = format!(
+            "--week {} is in the future: it has no records yet",
+            args.week
+        );
+        let hint = format!("name a week up to the one that is running, {running}");
+        return Err(Usage::new(error).with_hint(hint).into());
+    }
     // First without making anything: a wrong path must not become an archive.
     let there = args.archive.open_to_read().await?;
     if !args.yes {
@@ -106,7 +116,7 @@ async fn go<A: Erase>(archive: &A, args: &Args) -> anyhow::Result<ExitCode> {
         let text = if args.yes {
             let removed = erase(archive, &export, &request, Time::now()).await?;
             format!(
-                "{export}: erased {}, {}\n",
+                "{export}: erased {}, {}; a note in the manifest's place bars it from being archived\n",
                 figures::counted(removed.versions, "object version"),
                 figures::bytes(removed.bytes)
             )
@@ -142,7 +152,9 @@ async fn holds<A: Erase>(archive: &A, export: &Export) -> anyhow::Result<Option<
             )
         }
         Document::Tombstone(tombstone) => format!("erased on {}", tombstone.erased_at.date()),
-        Document::Newer { schema } => format!("archived by a newer version ({schema})"),
+        Document::Newer { schema } => {
+            format!("archived by a newer version ({})", harmless(&schema))
+        }
         Document::Unreadable { .. } => "a manifest that cannot be read".to_owned(),
     });
     let (mut objects, mut bytes) = (0, 0);

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::range::Selection;
 use super::screen::Screen;
 use super::site::Site;
+use super::usage::Usage;
 use super::{UNFULFILLED, results, status};
 
 /// What is looked at, and where the page goes.
@@ -45,8 +44,10 @@ pub async fn run(args: Args, _screen: &Screen) -> anyhow::Result<ExitCode> {
     let page = page::page(&status);
     match &args.out {
         None => results(&page)?,
-        Some(path) => std::fs::write(path, page)
-            .with_context(|| format!("cannot write the report to {}", path.display()))?,
+        Some(path) => std::fs::write(path, page).map_err(|error| {
+            Usage::new(format!("--out {}: {error}", path.display()))
+                .with_hint("name a file in a folder that is there and can be written to")
+        })?,
     }
     Ok(if status.complete {
         ExitCode::SUCCESS

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use console::{Style, Term};
-use indicatif::{MultiProgress, ProgressDrawTarget};
+use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -33,7 +33,7 @@ impl Screen {
     pub fn new(level: Option<&str>) -> Result<Self, Usage> {
         let live = Term::stderr().is_term();
         let bars = MultiProgress::with_draw_target(if live {
-            ProgressDrawTarget::stderr()
+            ProgressDrawTarget::term_like(Box::new(Steady(Term::buffered_stderr())))
         } else {
             ProgressDrawTarget::hidden()
         });
@@ -88,6 +88,55 @@ impl Screen {
             // Nobody is left to be told where standard error is closed.
             let _ = writeln!(io::stderr(), "{line}");
         });
+    }
+}
+
+/// A terminal whose cursor waits at the start of a line while bars are shown. indicatif leaves it
+/// behind the last column: there the `^C` that the terminal echoes wraps, everything moves up by a
+/// line, and the first bar is never cleared.
+#[derive(Debug)]
+struct Steady(Term);
+
+impl TermLike for Steady {
+    fn width(&self) -> u16 {
+        TermLike::width(&self.0)
+    }
+
+    fn height(&self) -> u16 {
+        TermLike::height(&self.0)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_up(n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_down(n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_right(n)
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.0.move_cursor_left(n)
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.0.write_line(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.0.write_str(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.0.clear_line()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.write_str("\r")?;
+        self.0.flush()
     }
 }
 

@@ -9,7 +9,7 @@ use console::{Style, measure_text_width};
 use super::range::Selection;
 use super::screen::Screen;
 use super::site::{Opened, Site};
-use super::{UNFULFILLED, figures, results};
+use super::{UNFULFILLED, figures, harmless, results};
 use crate::audit::Range;
 use crate::audit::status::{Calendar, State, Status, status};
 use crate::audit::survey::survey;
@@ -143,7 +143,7 @@ fn draw(status: &Status) -> String {
             text.push('\n');
         }
         for remark in &calendar.remarks {
-            let _ = writeln!(text, "  - {remark}");
+            let _ = writeln!(text, "  - {}", harmless(remark));
         }
         text.push('\n');
     }
@@ -160,7 +160,7 @@ fn draw(status: &Status) -> String {
         let _ = writeln!(text, "{}\n", wrapped(&legend, 76));
     }
     for said in status.guards.iter().chain(&status.remarks) {
-        let _ = writeln!(text, "{said}");
+        let _ = writeln!(text, "{}", harmless(said));
     }
     let verdict = if status.complete {
         Style::new().green().apply_to("complete")

@@ -29,6 +29,8 @@ impl Stop {
             screen.say(notice);
             tell.send_replace(true);
             signals.next().await;
+            // The shell's prompt comes next. A terminal that is gone needs no clearing.
+            let _ = screen.bars().clear();
             // Every write to an archive is whole or not at all, so this is safe at any moment.
             std::process::exit(ABORTED);
         });

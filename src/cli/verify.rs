@@ -14,7 +14,7 @@ use super::range::Selection;
 use super::screen::Screen;
 use super::site::{Opened, Site};
 use super::usage::Usage;
-use super::{UNFULFILLED, figures, results};
+use super::{UNFULFILLED, figures, harmless, results};
 use crate::archive::{Archive, ETag};
 use crate::audit::Range;
 use crate::audit::verify::{Depth, Heard, Verified, verify};
@@ -30,7 +30,8 @@ Examples:
 In a bucket one request per object compares its size and checksum with the manifest; --deep
 downloads all of them. A folder is always read, and --deep counts the records as well.
 
-Exit status: 0 nothing is wrong, 1 something is and is named, 2 wrong usage or settings.")]
+Exit status: 0 nothing is wrong, 1 something is and is named, or nothing is archived there, 2 wrong
+usage or settings.")]
 pub struct Args {
     /// The archive: a folder, or a bucket with an optional prefix
     #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
@@ -74,7 +75,8 @@ pub async fn run(args: Args, screen: &Screen) -> anyhow::Result<ExitCode> {
     } else {
         results(&told(&verified, &args))?;
     }
-    Ok(if verified.findings == 0 {
+    // A wrong prefix must not pass for a right archive.
+    Ok(if verified.findings == 0 && verified.exports > 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(UNFULFILLED)
@@ -129,7 +131,8 @@ async fn go<A: Archive + 'static>(
                 line(&Line::Finding(finding))
             } else {
                 let word = console::style(format!("{:<10}", finding.wrong.as_str())).red();
-                format!("{word} {}: {}\n", finding.key, finding.detail)
+                let (key, detail) = (harmless(&finding.key), harmless(&finding.detail));
+                format!("{word} {key}: {detail}\n")
             };
             let printed = screen.bars().suspend(|| results(&text));
             trouble = trouble.take().or(printed.err());
@@ -270,6 +273,10 @@ fn told(verified: &Verified, args: &Args) -> String {
         );
     }
     let verdict = match verified.findings {
+        0 if verified.exports == 0 => {
+            let words = "nothing is archived there, or nothing of what was asked for";
+            console::style(words.to_owned()).red().bold()
+        }
         0 => console::style("nothing is wrong".to_owned()).green(),
         1 => console::style("1 thing is wrong".to_owned()).red().bold(),
         n => console::style(format!("{} things are wrong", figures::count(n)))
@@ -289,7 +296,75 @@ fn told(verified: &Verified, args: &Args) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::made::export;
+    use crate::archive::folder::Folder;
+    use crate::audit::made::{Made, export};
+    use crate::audit::verify::{Why, Wrong};
+
+    /// What `--json` prints of an archive.
+    async fn printed(folder: &Folder) -> Vec<serde_json::Value> {
+        let depth = Depth {
+            deep: false,
+            at_once: 1,
+        };
+        let mut text = String::new();
+        let watch = |heard: Heard<'_>| {
+            if let Heard::Found(finding) = heard {
+                text += &line(&Line::Finding(finding));
+            }
+        };
+        let archive = Arc::new(folder.clone());
+        let verified = verify(&archive, &Range::default(), depth, |_, _| false, watch).await;
+        text += &line(&Line::Summary(&verified.unwrap()));
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect()
+    }
+
+    #[tokio::test]
+    async fn the_lines_have_the_documented_shape() {
+        let made = Made::new();
+        let week = export("st-1/all/2025-01-06");
+        let manifest = made.archive(&week, &["[1,2]", "[3]"], 3).await;
+        made.archive(&export("st-1/all/2025-01-13"), &["[4]"], 1)
+            .await;
+        made.data(&week, "fj-2", &["[5]"]).await;
+        made.write(&manifest.fragments[1].key, "[3 ]");
+        let (_, section) = include_str!("../../docs/STATUS.md")
+            .split_once("`insights-archive verify --json`")
+            .unwrap();
+        let example = section.split("```json\n").nth(1).unwrap();
+        let example = example.split("```").next().unwrap();
+        let example = serde_json::Deserializer::from_str(example).into_iter();
+        let example: Vec<serde_json::Value> = example.collect::<Result<_, _>>().unwrap();
+        assert_eq!(printed(&made.folder).await, example);
+        let summary = example.last().unwrap().as_object().unwrap();
+        for member in summary.keys().filter(|member| *member != "kind") {
+            assert!(section.contains(&format!("`{member}`")), "{member}");
+        }
+        let every = [
+            Wrong::Missing,
+            Wrong::Changed,
+            Wrong::Extra,
+            Wrong::Unreadable,
+            Wrong::Newer,
+            Wrong::NotErased,
+        ];
+        for wrong in every {
+            let word = serde_json::to_value(wrong).unwrap();
+            let row = format!("| `{}` |", word.as_str().unwrap());
+            assert!(section.contains(&row), "{row}");
+        }
+        let every = [
+            Why::Superseded,
+            Why::Abandoned,
+            Why::NotArchived,
+            Why::Unknown,
+        ];
+        for why in every {
+            let word = serde_json::to_value(why).unwrap();
+            let word = format!("`{}`", word.as_str().unwrap());
+            assert!(section.contains(&word), "{word}");
+        }
+    }
 
     #[test]
     fn notes_survive_a_cut_and_are_refused_elsewhere() {

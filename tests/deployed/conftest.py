@@ -58,8 +58,8 @@ def folder(request):
 
 @pytest.fixture(scope="session")
 def program():
-    """The command line, as `cargo test` builds it."""
-    command = ["cargo", "build", "--quiet", "--bin", "insights-archive"]
+    """The command line as `cargo test` builds it: built by itself, its libraries would be compiled once more."""
+    command = ["cargo", "test", "--quiet", "--locked", "--no-run", "--test", "local"]
     timed("cargo build of the command line", lambda: subprocess.run(command, cwd=ROOT, check=True))
     return ROOT / "target" / "debug" / "insights-archive"
 

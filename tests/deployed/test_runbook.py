@@ -108,9 +108,28 @@ def test_all_is_stopped_and_goes_on(stack, shell):
         sources = stack.functions.list_event_source_mappings()["EventSourceMappings"]
         return {s["State"] for s in sources if f":function:{stack.name}-" in s["FunctionArn"]}
 
-    assert states() <= {"Disabled", "Disabling"}
-    assert shell(stop.replace("--no-enabled", "--enabled")).returncode == 0
-    assert states() <= {"Enabled", "Enabling"}
+    def ticks():
+        return stack.cloud.client("scheduler").get_schedule(Name=f"{stack.name}-tick")["State"]
+
+    assert states() <= {"Disabled", "Disabling"} and ticks() == "DISABLED"
+    assert shell(stop.replace("--no-enabled", "--enabled").replace("DISABLED", "ENABLED")).returncode == 0
+    assert states() <= {"Enabled", "Enabling"} and ticks() == "ENABLED"
+
+
+def test_the_erased_week_left_a_tombstone_and_no_file(stack):
+    assert stack.manifests(APP)["2025-01-20"]["erasedBy"] == "Ada Lovelace"
+    assert stack.keys(f"data/app={APP}/event=all/week=2025-01-20/") == []
+
+
+def test_what_was_deleted_by_mistake_is_restored(stack, shell):
+    [fragment, *_] = stack.manifests(APP)[str(monday(1))]["fragments"]
+    for key in (fragment["key"], f"manifests/app={APP}/event=all/week={monday(2)}.json"):
+        stack.s3.delete_object(Bucket=stack.bucket, Key=key)
+    found = shell('insights-archive verify --archive "$ARCHIVE"')
+    assert found.returncode == 1 and fragment["key"] in found.stdout
+    [restore] = [commands for title, commands in BLOCKS if title == "Restore"]
+    assert shell(restore).returncode == 0
+    assert str(monday(2)) in stack.manifests(APP)
 
 
 def test_the_copy_in_another_bucket_is_a_whole_archive(stack):

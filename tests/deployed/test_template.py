@@ -252,6 +252,36 @@ def test_an_alarm_can_look_back_that_far_says_what_to_do_and_reaches_a_person(na
     assert alarm["AlarmActions"] == {"Fn::If": ["HasEmail", [{"Ref": "Alarms"}], {"Ref": "AWS::NoValue"}]}
 
 
+def runbook():
+    return (ROOT / "docs" / "RUNBOOK.md").read_text()
+
+
+def rows(text, section):
+    """The first cells of the table of a section, its heading aside."""
+    [table] = re.findall(rf"(?ms)^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text)
+    cells = re.findall(r"(?m)^\| (.*?) \|", table)
+    assert len(cells) > 3, section
+    return cells[1:]
+
+
+def test_the_runbook_has_an_entry_for_every_alarm():
+    names = {a["AlarmName"]["Fn::Sub"].removeprefix("${AWS::StackName}-") for a in ALARMS.values()}
+    assert {cell.strip("`") for cell in rows(runbook(), "Alarms")} == names
+
+
+def test_the_runbook_has_an_entry_for_every_failure_of_the_promises():
+    promised = rows((ROOT / "PROMISES.md").read_text(), "What happens when …")
+    assert rows(runbook(), "Failures") == promised
+
+
+def test_every_link_within_the_runbook_leads_somewhere():
+    def anchor(heading):
+        return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+    anchors = {anchor(heading) for heading in re.findall(r"(?m)^#+ (.*)$", re.sub(r"(?s)```.*?```", "", runbook()))}
+    assert set(re.findall(r"\]\(#([^)]*)\)", runbook())) <= anchors
+
+
 def test_dead_letters_are_told_when_they_arrive_not_as_long_as_they_lie_there():
     expression = ALARMS["DeadLettersGrow"]["Metrics"][0]["Expression"]
     # DIFF alone has no first value after a quiet time.

@@ -6,22 +6,27 @@ The archive holds at least one week of the event `all` with records, as a demo's
 """
 
 import json
+import os
 import pathlib
 import re
 import sys
+import tempfile
 
 import duckdb
+import sqlglot
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+TEXT = (pathlib.Path(__file__).resolve().parents[2] / "docs/QUERY.md").read_text()
+
+# What a column of Athena's is in DuckDB's words.
+ATHENA = {"string": "VARCHAR", "timestamp": "TIMESTAMP WITH TIME ZONE"}
 
 
-def blocks():
-    """The SQL of the document, in order, by the heading it stands under."""
-    text = (ROOT / "docs/QUERY.md").read_text()
-    for section in re.split(r"^## ", text, flags=re.M)[1:]:
+def blocks(language):
+    """The blocks of the document in a language, in order, by the heading they stand under."""
+    for section in re.split(r"^## ", TEXT, flags=re.M)[1:]:
         heading = section.splitlines()[0]
-        for sql in re.findall(r"```sql\n(.*?)```", section, flags=re.S):
-            yield heading, sql
+        for block in re.findall(rf"```{language}\n(.*?)```", section, flags=re.S):
+            yield heading, block
 
 
 def expected(archive):
@@ -39,25 +44,50 @@ def expected(archive):
     return records, total
 
 
-def main(archive):
-    records, total = expected(archive)
-    assert records, f"{archive} holds no records to query"
+def run(connection, archive):
+    """The last answer of each section, from a folder in which the archive has the document's name for it."""
     # An abandoned job's file, which only a glob over data/ would read.
     named = next(archive.glob("data/**/part-*.json"))
     stray = named.parent.parent / "job=fj-stray" / named.name
     stray.parent.mkdir()
     stray.write_bytes(named.read_bytes())
-
-    connection = duckdb.connect()
+    pathlib.Path("archive").symlink_to(archive)
     results = {}
     try:
-        for heading, sql in blocks():
-            sql = sql.replace("archive = 'archive'", f"archive = '{archive}'")
+        for heading, sql in blocks("sql"):
             for statement in connection.extract_statements(sql):
                 results[heading] = connection.execute(statement).fetchall()
     finally:
         stray.unlink()
         stray.parent.rmdir()
+    return results
+
+
+def check_athena(connection):
+    """Athena itself is not here: what it is told parses, and names what stands in the files."""
+    [(_, block)] = blocks("athena")
+    [table] = sqlglot.parse(block, read="athena")
+    columns = [*table.this.expressions, *table.find(sqlglot.exp.PartitionedByProperty).this.expressions]
+    told = {column.name: ATHENA[column.kind.sql("hive").lower()] for column in columns}
+    files = "read_parquet('query/**/*.parquet', hive_partitioning = true)"
+    found = connection.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()
+    assert told == {row[0]: row[1] for row in found}, (told, found)
+    rows = "SELECT id, search, event, query, epoch_ms(created), app, {} FROM {} ORDER BY id"
+    written = connection.execute(rows.format("record", files)).fetchall()
+    assert written == connection.execute(rows.format("CAST(json AS VARCHAR)", "records")).fetchall()
+
+
+def main(archive):
+    records, total = expected(archive)
+    assert records, f"{archive} holds no records to query"
+    connection = duckdb.connect()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        results = run(connection, archive)
+        check_athena(connection)
+        os.chdir("/")
+    for_buckets = " ".join(re.search(r"`(INSTALL[^`]*)`", TEXT)[1].split())
+    assert len(connection.extract_statements(for_buckets)) == 3
 
     weeks = results["What there is, by week"]
     assert sum(week[3] for week in weeks if week[1] == "all") == total, weeks

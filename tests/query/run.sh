@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the queries of docs/QUERY.md on an archive: the one named, or a fresh demo.
+# Runs the queries of docs/QUERY.md on an archive: the one named, or a fresh demo's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,9 +8,10 @@ trap 'rm -rf "$work"' EXIT
 archive=${1:-}
 if [[ -z $archive ]]; then
   archive=$work/archive
-  cargo run --quiet --bin insights-archive -- demo --weeks 2 --archive "$archive"
+  # The command line as `cargo test` builds it: built by itself, its libraries would be compiled once more.
+  cargo test --quiet --locked --no-run --test local
+  target/debug/insights-archive demo --weeks 2 --archive "$archive" >"$work/demo.log" 2>&1 ||
+    { cat "$work/demo.log" >&2; exit 1; }
 fi
-venv=${QUERY_VENV:-$work/venv}
-[[ -x $venv/bin/python ]] || python3 -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/query/requirements.txt
-"$venv/bin/python" tests/query/query.py "$archive"
+tests/deployed/setup.sh query
+target/tools/query/bin/python tests/query/query.py "$archive"

@@ -29,6 +29,8 @@ fn esc(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
+            // HTML has none, and the page may be printed to a terminal.
+            control if control.is_control() => safe.push(char::REPLACEMENT_CHARACTER),
             other => safe.push(other),
         }
     }

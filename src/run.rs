@@ -305,7 +305,9 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
         self.tasks.spawn(async move {
             // Closed by nobody.
             let _turn = turns.acquire().await;
-            let result = handle(&*local, &message, None).await;
+            // A file that arrives byte by byte would otherwise never end.
+            let limit = Instant::now() + local.rules().deadline;
+            let result = handle(&*local, &message, Some(limit)).await;
             match &result {
                 // What passes: the archive or the queue did not answer.
                 Err(

@@ -747,7 +747,11 @@ impl Kore for Edge {
         let (job, file, bytes) = served;
         let declared = state.host.jobs[&job].file(&file).and_then(|f| f.declared);
         let (bytes, cut) = match fault {
-            Some(Fault::Html) => (Bytes::from_static(b"<html>please sign in</html>"), false),
+            // It repeats what it was asked for, as some do.
+            Some(Fault::Html) => {
+                let page = format!("<html>please sign in to see {}</html>", url.expose());
+                (Bytes::from(page), false)
+            }
             // Without a count to compare nobody can tell.
             Some(Fault::Miscounted) if declared.is_some() => {
                 let other = Bytes::from_static(b"[1,2,3,4,5,6,7,8,9]");

@@ -329,7 +329,14 @@ fn every_path_with_two_faults_and_two_preemptions_holds() {
             Scene::EVERY.into_iter().filter(named).collect()
         }
     };
-    explore(&scenes, limits(4));
+    let limits = match number("SCOPE_WORST") {
+        None => limits(4),
+        Some(_) => Limits {
+            possible: path::WORST,
+            ..limits(4)
+        },
+    };
+    explore(&scenes, limits);
 }
 
 #[test]

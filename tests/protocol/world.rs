@@ -50,6 +50,8 @@ pub struct Chain {
     pub first_start: Option<Duration>,
     /// How often its claim was taken away, by a fault or by another chain.
     pub disturbed: u32,
+    /// When its first message was sent.
+    pub born: Option<Duration>,
     pub export: Option<Export>,
 }
 
@@ -63,9 +65,9 @@ pub struct Watch {
     bases: BTreeSet<Option<ETag>>,
     /// When dead letters were written that tell of this bout.
     letters: Vec<Duration>,
-    /// Whether a receipt was lost or garbled in this bout: the slice that wrote it is done, and the
+    /// When a receipt was lost or garbled in this bout: the slice that wrote it is done, and the
     /// others wait for it until the next tick.
-    receipts_lost: bool,
+    receipt_lost: Option<Duration>,
     /// When the API was asked about it in the last minute.
     asked: VecDeque<Duration>,
     pub most_asked: usize,
@@ -259,24 +261,27 @@ impl State {
 
     fn out(&mut self, message: &Message, wait: Duration) {
         let now = self.elapsed();
+        let chain = self.chains.entry(message.chain.clone()).or_default();
+        chain.export.get_or_insert_with(|| message.export.clone());
+        // A run may still be at work whose message is gone: what was told since its chain began tells
+        // of it too.
+        let born = *chain.born.get_or_insert(now);
         let watch = self.watches.entry(message.export.clone()).or_default();
         if watch.in_flight == 0 {
             watch.bases.clear();
-            watch.receipts_lost = false;
+            watch.receipt_lost = watch.receipt_lost.filter(|at| *at >= born);
             // Where clocks differ, a chain may end at the claim of another that has gone to the dead
             // letters a moment ago: while that looks alive to anybody, its letter tells of this one.
             let fresh = match self.bounds.skew {
                 Duration::ZERO => Duration::ZERO,
                 skew => self.bounds.held + skew,
             };
-            watch.letters.retain(|at| now < *at + fresh);
+            watch.letters.retain(|at| *at >= born || now < *at + fresh);
         }
         watch.in_flight += 1;
         watch.most_in_flight = watch.most_in_flight.max(watch.in_flight);
         watch.bases.insert(message.base.clone());
         let in_flight = watch.in_flight;
-        let chain = self.chains.entry(message.chain.clone()).or_default();
-        chain.export.get_or_insert_with(|| message.export.clone());
         if in_flight > self.bounds.in_flight {
             let export = &message.export;
             self.broken(format!("{export} has {in_flight} messages in flight"));
@@ -298,7 +303,7 @@ impl State {
         }
         let watch = self.watches.entry(entry.export.clone()).or_default();
         watch.in_flight -= 1;
-        if watch.in_flight > 0 || !watch.letters.is_empty() || watch.receipts_lost {
+        if watch.in_flight > 0 || !watch.letters.is_empty() || watch.receipt_lost.is_some() {
             return;
         }
         // Nobody is at work any more, and nothing is in a place where it is found.
@@ -444,14 +449,14 @@ impl State {
                 starts,
                 first_start,
                 disturbed,
+                born,
                 export,
             } = chain;
-            (id, starts, first_start, disturbed, export).hash(print);
+            (id, starts, first_start, disturbed, born, export).hash(print);
         }
         for (export, watch) in &self.watches {
-            let told_of = !watch.letters.is_empty();
-            (export, watch.in_flight, &watch.bases, told_of).hash(print);
-            (watch.receipts_lost, watch.archived_at.is_some()).hash(print);
+            (export, watch.in_flight, &watch.bases, &watch.letters).hash(print);
+            (watch.receipt_lost, watch.archived_at.is_some()).hash(print);
             for (_, sha256) in &watch.manifests {
                 sha256.hash(print);
             }
@@ -480,11 +485,12 @@ impl State {
         let Some(fault) = self.fault(&kinds) else {
             return;
         };
+        let now = self.elapsed();
         let bytes = (fault == kinds[1]).then_some(&b"{}"[..]);
         match key.as_str().parse() {
             Ok(Place::Claim(export)) => self.disturb(&export, None),
             Ok(Place::Receipt(export, ..)) => {
-                self.watches.entry(export).or_default().receipts_lost = true;
+                self.watches.entry(export).or_default().receipt_lost = Some(now);
             }
             _ => {}
         }

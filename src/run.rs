@@ -66,13 +66,7 @@ impl<K, A, C, W> Local<K, A, C, W> {
             kore,
             archive,
             queue: LocalQueue::default(),
-            rules: Rules {
-                stall: patience.stall,
-                deadline: patience.deadline,
-                // Longer than any request is given; a start that was cut off is tried again then.
-                poll_limit: Duration::from_secs(60),
-                lease: Lease::Renewed(LEASE),
-            },
+            rules: patience.rules(),
             budget,
             clock,
             watch,
@@ -87,6 +81,19 @@ pub struct Patience {
     pub stall: Duration,
     /// An export whose first job was started this long ago is given up.
     pub deadline: Duration,
+}
+
+impl Patience {
+    /// What the stages go by in one local process.
+    pub fn rules(self) -> Rules {
+        Rules {
+            stall: self.stall,
+            deadline: self.deadline,
+            // Longer than any request is given; a start that was cut off is tried again then.
+            poll_limit: Duration::from_secs(60),
+            lease: Lease::Renewed(LEASE),
+        }
+    }
 }
 
 impl<K, A, C, W> Edges for Local<K, A, C, W>
@@ -213,7 +220,7 @@ struct Runner<E> {
     seats: HashMap<AppId, Arc<Semaphore>>,
     /// Per app: chains that wait for a seat.
     waiting: HashMap<AppId, VecDeque<Delivery>>,
-    active: HashMap<Export, Active>,
+    active: BTreeMap<Export, Active>,
     /// How many chains an export has had, where more than one.
     chains: HashMap<Export, u32>,
     ends: BTreeMap<Export, End>,
@@ -228,7 +235,7 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
             copies: Arc::new(Semaphore::new(COPIES_AT_ONCE)),
             seats: HashMap::new(),
             waiting: HashMap::new(),
-            active: HashMap::new(),
+            active: BTreeMap::new(),
             chains: HashMap::new(),
             ends: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -298,7 +305,9 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
         self.tasks.spawn(async move {
             // Closed by nobody.
             let _turn = turns.acquire().await;
-            let result = handle(&*local, &message, None).await;
+            // A file that arrives byte by byte would otherwise never end.
+            let limit = Instant::now() + local.rules().deadline;
+            let result = handle(&*local, &message, Some(limit)).await;
             match &result {
                 // What passes: the archive or the queue did not answer.
                 Err(

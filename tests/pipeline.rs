@@ -11,7 +11,7 @@ use insights_archive::archive::folder::Folder;
 use insights_archive::archive::manifest::{self, Manifest};
 use insights_archive::export::{Event, Export, Time, parse_date};
 use insights_archive::host::Host;
-use insights_archive::host::faults::Faults;
+use insights_archive::host::faults::{Fault, Faults};
 use insights_archive::host::kore::HostKore;
 use insights_archive::host::plan::Plan;
 use insights_archive::kore::limits::Paced;
@@ -128,6 +128,42 @@ async fn four_weeks_are_archived_and_a_second_run_finds_nothing_to_do() {
     let again = archive_all(&host, clock, folder.path(), &request).await;
     assert!(again.ends.is_empty());
     assert_eq!(again.summary.exports[0].archived, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_hardly_arrives_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        faults: Faults::none().chance(Fault::Drip, 100.0),
+        drip_time: 1_000 * HOUR,
+        ..Plan::default()
+    };
+    let host = Arc::new(Mutex::new(Host::new(plan, "https://files.kore.ai")));
+    let clock = clock();
+    let patience = Patience {
+        stall: HOUR / 6,
+        deadline: HOUR / 2,
+    };
+    let local = Local::new(
+        // Bytes come often enough: none of them is waited for in vain.
+        HostKore::new(host, clock.clone(), 10_000 * HOUR),
+        Folder::open(folder.path()).unwrap(),
+        patience,
+        Budget::new(64 << 20, 8),
+        clock.clone(),
+        |_: &Export, _: &Report| {},
+    );
+    let began = clock();
+    let request = wish("2025-06-02", "2025-06-09");
+    let never = std::future::pending();
+    let finished = run(Arc::new(local), &scope("st-1"), &request, never).await;
+    let failures: Vec<_> = finished.unwrap().ends.into_values().collect();
+    assert!(
+        matches!(&failures[..], [End::Failed(why)] if why.contains("could not copy one fragment")),
+        "{failures:?}"
+    );
+    // Three chains, each of which tries the file twice, for as long as its deadline.
+    assert!(clock().since(began) < 7 * patience.deadline);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _};
 use serde_json::value::RawValue;
@@ -24,6 +25,33 @@ impl FileUrl {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Blots out what makes the link a secret where it stands in bytes that came from its host: an error
+    /// page may repeat what was asked for. The length stays.
+    pub fn blot(&self, bytes: Bytes) -> Bytes {
+        /// Shorter values are numbers and words that stand in any text.
+        const SHORTEST: usize = 12;
+        let query = self.0.split_once('?').map_or("", |(_, query)| query);
+        // Signs around a signature may be spelt in several ways; its letters are the same in all.
+        let secrets = query
+            .split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'))
+            .filter(|secret| secret.len() >= SHORTEST)
+            .map(str::as_bytes);
+        let mut blotted = Vec::from(bytes);
+        for secret in secrets {
+            let mut from = 0;
+            while let Some(at) = find(&blotted[from..], secret) {
+                blotted[from + at..][..secret.len()].fill(b'*');
+                from += at + secret.len();
+            }
+        }
+        blotted.into()
+    }
+}
+
+/// Where a text begins for the first time.
+fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
+    bytes.windows(text.len()).position(|part| part == text)
 }
 
 impl fmt::Debug for FileUrl {
@@ -701,5 +729,20 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert_eq!(error, "_id must be fj-1; got fj-2");
+    }
+    #[test]
+    fn a_page_that_repeats_a_link_keeps_nothing_of_its_signature() {
+        let signature = "c2lnbmF0dXJlLW9mLWEtbGluaw";
+        for end in ["$$", "%24%24", ""] {
+            let url = FileUrl::new(format!(
+                "https://h.kore.ai/f.json?n=12&e=1753869600&s={signature}{end}"
+            ));
+            let page = format!("<a href='/f.json?n=12&amp;e=1&amp;s={signature}{end}'>{signature}");
+            let kept = url.blot(Bytes::from(page.clone()));
+            let blotted = page.replace(signature, &"*".repeat(signature.len()));
+            assert_eq!(kept, blotted);
+        }
+        let plain = Bytes::from_static(b"<html>please sign in</html>");
+        assert_eq!(FileUrl::new("https://h/f").blot(plain.clone()), plain);
     }
 }

@@ -579,6 +579,7 @@ async fn quarantine<E: Edges>(
         ],
         crc64nvme: None,
     };
+    let sample = wanted.file.url.blot(sample);
     match edges.archive().create(&key, sample, &about).await {
         Ok(_) => {}
         Err(error @ ArchiveError::Refused { .. }) => return Err(error),

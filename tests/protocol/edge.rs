@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::{Debug, Display};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
@@ -17,16 +17,21 @@ use insights_archive::export::{AppId, Export, JobId, Time};
 use insights_archive::kore::job::{FileUrl, Job};
 use insights_archive::kore::{self, ApiError, FileError, Kore};
 use insights_archive::queue::{DeadLetter, Outgoing, Queue, QueueError};
-use insights_archive::stages::message::Message;
+use insights_archive::stages::message::{Message, Work};
 use insights_archive::stages::{Budget, Edges, Report, Rules};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::fault::Fault;
 use crate::host::Served;
 use crate::scope::Turnstile;
+use crate::seen::Answer;
 use crate::world::State;
 
 pub type World = Arc<Mutex<State>>;
+
+/// Jitter has so many steps.
+const JITTER: u64 = 2_000;
 
 /// One invocation's view of the world.
 #[derive(Clone)]
@@ -39,9 +44,71 @@ pub struct Edge {
     pub message: Option<Message>,
     pub rules: Arc<Rules>,
     pub budget: Budget,
-    dead: Arc<AtomicBool>,
+    life: Arc<Life>,
+    calls: Arc<Calls>,
     /// Where a scheduler lets effects pass one by one.
     turnstile: Option<Arc<Turnstile>>,
+}
+
+/// Whether whoever is at work is alive.
+#[derive(Debug, Default)]
+struct Life {
+    over: AtomicBool,
+    changed: Notify,
+}
+
+impl Life {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+}
+
+/// What one invocation has asked of the vendor.
+#[derive(Debug, Default)]
+struct Calls {
+    api: AtomicU64,
+    files: AtomicU64,
+}
+
+/// A pass over a file may break twice, be no JSON once and count otherwise four times before the last
+/// one; and there are two rounds, the second with fresh links.
+const MOST_DOWNLOADS: u64 = 2 * (2 + 1 + 4 + 1);
+
+impl Calls {
+    /// A poll asks the API once, a copy twice: for its links, and for fresh ones.
+    fn api(&self, edge: &Edge, export: Option<&Export>) {
+        let asked = 1 + self.api.fetch_add(1, Ordering::Relaxed);
+        let mut state = edge.state();
+        if let Some(export) = export {
+            state.asked(export);
+        }
+        let most = match edge.message.as_ref().map(|message| &message.work) {
+            None => return,
+            Some(Work::Copy(_)) => 2,
+            Some(_) => 1,
+        };
+        if asked > most {
+            state.broken(format!("one message asks the API {asked} times"));
+        }
+    }
+
+    fn file(&self, edge: &Edge) {
+        let asked = 1 + self.files.fetch_add(1, Ordering::Relaxed);
+        let Some(message) = &edge.message else { return };
+        let most = match &message.work {
+            Work::Copy(slice) => MOST_DOWNLOADS * slice.fragments.len() as u64,
+            _ => 0,
+        };
+        if asked > most {
+            edge.state()
+                .broken(format!("one message asks for files {asked} times"));
+        }
+    }
 }
 
 impl Edge {
@@ -59,7 +126,8 @@ impl Edge {
             message: None,
             rules: Arc::clone(rules),
             budget: budget.clone(),
-            dead: Arc::default(),
+            life: Arc::default(),
+            calls: Arc::default(),
             turnstile: None,
         }
     }
@@ -67,7 +135,8 @@ impl Edge {
     /// The same for another try, alive.
     pub fn clone_alive(&self) -> Self {
         Self {
-            dead: Arc::default(),
+            life: Arc::default(),
+            calls: Arc::default(),
             ..self.clone()
         }
     }
@@ -97,7 +166,7 @@ impl Edge {
             if let Poll::Ready(value) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(value));
             }
-            if self.dead.load(Ordering::Relaxed) || limit.as_mut().poll(cx).is_ready() {
+            if self.life.is_over() || limit.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
             Poll::Pending
@@ -110,8 +179,20 @@ impl Edge {
     }
 
     async fn die<T>(&self) -> T {
-        self.dead.store(true, Ordering::Relaxed);
+        self.life.end();
         std::future::pending().await
+    }
+
+    /// Waits until the process has been killed.
+    pub async fn death(&self) {
+        while !self.life.is_over() {
+            self.life.changed.notified().await;
+        }
+    }
+
+    /// Kills the process: what it has begun elsewhere has no effect any more either.
+    pub fn kill(&self) {
+        self.life.end();
     }
 
     /// The time that an effect takes.
@@ -135,7 +216,7 @@ impl Edge {
     }
 
     /// One effect: it takes its time, and it happens, or goes wrong, or both.
-    async fn effect<T: Debug>(
+    async fn effect<T: Debug + Answer>(
         &self,
         what: &'static str,
         of: &(dyn Display + Sync),
@@ -143,12 +224,20 @@ impl Edge {
         act: impl FnOnce(&mut State) -> T + Send,
     ) -> Result<T, Fault> {
         self.arrive().await;
+        if self.life.is_over() {
+            return std::future::pending().await;
+        }
         let fault = {
             let mut state = self.state();
             state.effects += 1;
-            let fault = state.fault(&[Fault::Kill]).or_else(|| state.fault(faults));
+            let kill = &[Fault::Kill][..usize::from(!self.spares(what))];
+            let fault = state.fault(kill).or_else(|| state.fault(faults));
             let happens = fault.is_none_or(Fault::after);
             let done = happens.then(|| act(&mut state));
+            if let Some(turnstile) = &self.turnstile {
+                let told = done.as_ref().filter(|_| fault.is_none());
+                turnstile.told(state.elapsed(), fault, told);
+            }
             state.note(&self.name, || {
                 let mut words = format!("{done:?}");
                 if words.len() > 160 {
@@ -170,7 +259,13 @@ impl Edge {
         }
     }
 
-    async fn read<T: Debug>(
+    /// Whether it makes no difference to be killed before this effect or before the next one: it changes
+    /// nothing. (Where it is the last one, a message that is not deleted is the same.)
+    fn spares(&self, what: &str) -> bool {
+        self.turnstile.is_some() && ["get", "head", "list", "open", "fetch"].contains(&what)
+    }
+
+    async fn read<T: Debug + Answer>(
         &self,
         what: &'static str,
         key: &(dyn Display + Sync),
@@ -181,7 +276,7 @@ impl Edge {
         result.map_err(|fault| trouble(key, fault))
     }
 
-    async fn write<T: Debug>(
+    async fn write<T: Debug + Answer>(
         &self,
         what: &'static str,
         key: &(dyn Display + Sync),
@@ -232,7 +327,12 @@ impl Edges for Edge {
     }
 
     fn now(&self) -> Time {
-        let now = self.state().now();
+        let state = self.state();
+        if let Some(turnstile) = &self.turnstile {
+            turnstile.told(state.elapsed(), None, None::<&()>);
+        }
+        let now = state.now();
+        drop(state);
         let skew = Duration::from_millis(self.skew.unsigned_abs());
         if self.skew < 0 {
             now.before(skew)
@@ -242,12 +342,18 @@ impl Edges for Edge {
     }
 
     fn random(&self) -> u64 {
-        self.state().rng.next()
+        let random = self.state().rng.next();
+        if self.turnstile.is_some() {
+            // Enough to tell writers apart, and always the same jitter: it comes of the remainder.
+            return random / JITTER * JITTER;
+        }
+        random
     }
 
     fn report(&self, export: &Export, report: Report) {
         let quiet = matches!(report, Report::Arrived { .. });
         let mut state = self.state();
+        state.adopted += u32::from(matches!(report, Report::Adopted { .. }));
         if !quiet {
             state.note(&self.name, || format!("reports of {export}: {report:?}"));
         }
@@ -279,12 +385,7 @@ impl Queue for Edge {
         sent.map_err(|fault| {
             if fault == Fault::QueuePartial {
                 let mut state = self.state();
-                // Any of them, not the first ones.
-                let kept: Vec<_> = messages
-                    .iter()
-                    .filter(|_| state.rng.chance(5_000))
-                    .cloned()
-                    .collect();
+                let kept = state.some_of(&messages);
                 out(&mut state, &kept);
             }
             QueueError {
@@ -391,9 +492,11 @@ impl Archive for Edge {
     ) -> Result<Replaced, ArchiveError> {
         let asked = self.message.as_ref().map(|message| message.base.clone());
         let replace = |state: &mut State| {
-            if key.as_str().starts_with("manifests/") && asked != Some(Some(base.clone())) {
+            state.vandalise(key);
+            let other = asked.is_some_and(|asked| asked.as_ref() != Some(base));
+            if key.as_str().starts_with("manifests/") && other {
                 state.broken(format!(
-                    "{key}: {base} is replaced, where {asked:?} was asked for"
+                    "{key}: {base} is replaced, where another was asked for"
                 ));
             }
             let claim = match key.as_str().parse() {
@@ -496,10 +599,10 @@ impl Kore for Edge {
             Fault::UnclearAfter,
             Fault::Unauthorized,
         ];
-        let message = self.message.clone().expect("only messages start jobs");
-        let starting = message.clone();
-        let start = move |state: &mut State| {
-            state.starting(&starting);
+        self.calls.api(self, Some(export));
+        let message = self.message.as_ref();
+        let start = |state: &mut State| {
+            state.starting(export, message);
             let now = state.elapsed();
             let odd = Fault::EVERY
                 .iter()
@@ -542,7 +645,7 @@ impl Kore for Edge {
                 detail: fault.words().to_owned(),
             },
             Fault::Unclear => {
-                self.state().starting(&message);
+                self.state().starting(export, message);
                 self.unclear(request(), fault)
             }
             _ => self.unclear(request(), fault),
@@ -551,6 +654,13 @@ impl Kore for Edge {
 
     async fn look(&self, _: &AppId, job: &JobId) -> Result<Job, ApiError> {
         let request = format!("GET jobs/{job}");
+        let export = self
+            .state()
+            .host
+            .jobs
+            .get(job)
+            .map(|job| job.export.clone());
+        self.calls.api(self, export.as_ref());
         let faults = [
             Fault::Limited,
             Fault::LimitedLong,
@@ -600,6 +710,7 @@ impl Kore for Edge {
             Fault::CutSilently,
             Fault::CutLoudly,
         ];
+        self.calls.file(self);
         let open = |state: &mut State| {
             let now = state.elapsed();
             let (job, file, served) = state.host.open(url, now);
@@ -622,7 +733,11 @@ impl Kore for Edge {
             Err(fault @ Fault::BrokenLong) => return Err(broken(fault, Some(self.long()))),
             Err(fault) => {
                 let mut state = self.state();
-                match open(&mut state) {
+                let served = open(&mut state);
+                if let Some(turnstile) = &self.turnstile {
+                    turnstile.told(state.elapsed(), None, Some(&served));
+                }
+                match served {
                     Ok(served) => (served, Some(fault)),
                     Err(status) => return Err(FileError::Refused { status }),
                 }
@@ -632,7 +747,11 @@ impl Kore for Edge {
         let (job, file, bytes) = served;
         let declared = state.host.jobs[&job].file(&file).and_then(|f| f.declared);
         let (bytes, cut) = match fault {
-            Some(Fault::Html) => (Bytes::from_static(b"<html>please sign in</html>"), false),
+            // It repeats what it was asked for, as some do.
+            Some(Fault::Html) => {
+                let page = format!("<html>please sign in to see {}</html>", url.expose());
+                (Bytes::from(page), false)
+            }
             // Without a count to compare nobody can tell.
             Some(Fault::Miscounted) if declared.is_some() => {
                 let other = Bytes::from_static(b"[1,2,3,4,5,6,7,8,9]");
@@ -691,19 +810,31 @@ impl kore::Download for Body {
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
         let chunks = &mut self.chunks;
+        if self.edge.turnstile.is_some() {
+            // What is on its way to one invocation alone is no business of others: to be killed or
+            // overtaken here is to be killed or overtaken at the next effect.
+            return match chunks.pop_front() {
+                None if self.cut => Err(broken_off()),
+                next => Ok(next),
+            };
+        }
         let next = self
             .edge
             .effect("read", &self.name, &[], |_| chunks.pop_front());
         match next.await {
-            Ok(None) if self.cut => Err(FileError::Broken {
-                detail: "the connection broke".to_owned(),
-                retry_after: None,
-            }),
+            Ok(None) if self.cut => Err(broken_off()),
             Ok(next) => Ok(next),
             Err(fault) => Err(FileError::Broken {
                 detail: fault.words().to_owned(),
                 retry_after: None,
             }),
         }
+    }
+}
+
+fn broken_off() -> FileError {
+    FileError::Broken {
+        detail: "the connection broke".to_owned(),
+        retry_after: None,
     }
 }

@@ -3,7 +3,7 @@
 macro_rules! faults {
     ($($name:ident: $words:literal,)*) => {
         /// One kind of fault.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Fault { $($name,)* }
 
         impl Fault {

@@ -2,6 +2,7 @@
 //! which they can be odd.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use insights_archive::kore::job::{File, FileUrl, Job, Status, Totals};
 
 use crate::fault::Fault;
 use crate::rng::Rng;
+use crate::seen::Print;
 
 /// In every link: found anywhere else, a secret has leaked.
 pub const CANARY: &str = "SIGNATURE-4711";
@@ -64,6 +66,23 @@ fn records(job: usize, file: usize, count: u64) -> Bytes {
 }
 
 impl Host {
+    /// What tells it apart from others of a small world, where a job's number, oddness and start say
+    /// what its files are.
+    pub fn print(&self, print: &mut Print) {
+        for (id, job) in &self.jobs {
+            // What the looks so far make of those to come.
+            let looks = match job.odd {
+                Some(Fault::JobRenames) => job.looks,
+                Some(Fault::JobRelapses) => job.looks_at_success.min(2),
+                Some(Fault::JobSwaps) => job.looks_at_success % 2,
+                _ => 0,
+            };
+            let created = job.odd.map(|_| job.created);
+            (id, &job.export, job.odd, created, looks, &job.listings).hash(print);
+        }
+        self.served.hash(print);
+    }
+
     /// Starts a job; `odd` is what is wrong with it.
     pub fn start(
         &mut self,
@@ -115,6 +134,7 @@ impl Host {
             declared: Some(4),
         });
         let takes = match odd {
+            Some(Fault::JobSlow) if small => 3 * 3_600,
             _ if small => 0,
             Some(Fault::JobSlow) => rng.between(3_600, 6 * 3_600),
             _ => rng.pick(&[0, 1, 5, 20, 60, 300, 900]),

@@ -1,7 +1,7 @@
 //! The one source of chance: a seed decides everything.
 
 /// The generator `SplitMix64`: small, fast, the same everywhere.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Rng(u64);
 
 impl Rng {

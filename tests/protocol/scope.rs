@@ -3,17 +3,21 @@
 //!
 //! A path is the list of the choices that differ from "nothing goes wrong, and whoever is at work
 //! goes on". Each run of a path tells which choices it had after the last of them, and so which paths
-//! come next: none is run twice, none is left out.
+//! come next: none is run twice, none is left out. A run that comes to a world which another has been
+//! in ends there (`seen.rs` says why nothing is missed by that).
+//!
+//! What is chance elsewhere is fixed here: jitter is the least, a `Retry-After` and the place of a cut
+//! follow from the message. So a world has few neighbours that differ in nothing that matters.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash as _, Hasher as _};
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use insights_archive::archive::Key;
 use insights_archive::export::{Event, Week};
 use insights_archive::queue::Line;
 use insights_archive::stages::enqueue::{self, Request, Scope};
@@ -23,199 +27,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::edge::{Edge, World};
 use crate::fault::Fault;
+use crate::path::{Limits, Name, Path, Scene};
 use crate::rng::Rng;
 use crate::seeds::{COPY_LIMIT, COPY_VISIBILITY, DAY, HOUR, MINUTE, POLL_LIMIT, POLL_VISIBILITY};
+use crate::seen::{Answer, Print, Worlds};
 use crate::sqs::MOST_RECEIVES;
+use crate::store::unsigned;
 use crate::world::{Bounds, Fate, State};
 
-/// What may go wrong here. A kill after an effect is a kill before the next one, or a message that is
-/// not deleted.
-pub const POSSIBLE: &[Fault] = &[
-    Fault::Kill,
-    Fault::Unavailable,
-    Fault::LostAnswer,
-    Fault::ClaimLost,
-    Fault::QueueDown,
-    Fault::QueueLost,
-    Fault::QueuePartial,
-    Fault::Limited,
-    Fault::Unclear,
-    Fault::UnclearAfter,
-    Fault::Gone,
-    Fault::LinkRefused,
-    Fault::Html,
-    Fault::CutSilently,
-    Fault::Duplicate,
-    Fault::Late,
-    Fault::DeleteLost,
-    Fault::JobFails,
-    Fault::JobSwaps,
-    Fault::JobRelapses,
-];
-
-/// The worst of them: what is done and not known, what is lost, what comes twice, what is gone.
-pub const WORST: &[Fault] = &[
-    Fault::Kill,
-    Fault::LostAnswer,
-    Fault::QueueLost,
-    Fault::Gone,
-    Fault::Duplicate,
-    Fault::DeleteLost,
-];
-
-/// Where an export begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scene {
-    /// One chain.
-    One,
-    /// Two chains, of two ticks that overlapped: two may commit.
-    Two,
-    /// Two chains that replace the same manifest.
-    Replace,
-}
-
-impl Scene {
-    pub const EVERY: [Self; 3] = [Self::One, Self::Two, Self::Replace];
-}
-
-/// How much may differ from the plainest run.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub faults: u32,
-    pub preemptions: u32,
-    /// Faults and preemptions together.
-    pub together: u32,
-    /// Which faults.
-    pub possible: &'static [Fault],
-}
-
-/// The choices of one run.
-#[derive(Debug, Clone)]
-pub struct Path {
-    pub scene: Scene,
-    limits: Limits,
-    /// What differs: at the so-manieth choice, this option.
-    differs: Vec<(usize, usize)>,
-    /// How many choices there were so far.
-    count: usize,
-    /// The choices after the last that differs: which, and how many options.
-    open: Vec<(usize, usize)>,
-    faults: u32,
-    preemptions: u32,
-    /// Whether there is no choice for now.
-    plain: bool,
-}
-
-impl Path {
-    fn new(scene: Scene, limits: Limits, differs: Vec<(usize, usize)>) -> Self {
-        Self {
-            scene,
-            limits,
-            differs,
-            count: 0,
-            open: Vec::new(),
-            faults: 0,
-            preemptions: 0,
-            plain: false,
-        }
-    }
-
-    /// One of so many options; 0 is the plain one.
-    fn choose(&mut self, options: usize) -> usize {
-        if options < 2 || self.plain {
-            return 0;
-        }
-        let index = self.count;
-        self.count += 1;
-        let found = self.differs.iter().find(|(at, _)| *at == index);
-        if let Some((_, option)) = found {
-            return *option;
-        }
-        if self.differs.last().is_none_or(|(last, _)| *last < index) {
-            self.open.push((index, options));
-        }
-        0
-    }
-
-    fn exhausted(&self) -> bool {
-        self.faults + self.preemptions >= self.limits.together
-    }
-
-    pub fn fault(&mut self, among: &[Fault]) -> Option<Fault> {
-        if self.exhausted() || self.faults >= self.limits.faults {
-            return None;
-        }
-        let possible: Vec<_> = among
-            .iter()
-            .copied()
-            .filter(|fault| self.limits.possible.contains(fault))
-            .collect();
-        let chosen = self.choose(1 + possible.len());
-        let fault = possible.get(chosen.checked_sub(1)?).copied();
-        self.faults += u32::from(fault.is_some());
-        fault
-    }
-
-    fn preempts(&mut self) -> bool {
-        if self.exhausted() || self.preemptions >= self.limits.preemptions {
-            return false;
-        }
-        let yes = self.choose(2) == 1;
-        self.preemptions += u32::from(yes);
-        yes
-    }
-
-    /// The paths that differ from this one in one choice more.
-    fn next(&self) -> impl Iterator<Item = Vec<(usize, usize)>> + '_ {
-        self.open.iter().flat_map(|(index, options)| {
-            (1..*options).map(|option| {
-                let mut differs = self.differs.clone();
-                differs.push((*index, option));
-                differs
-            })
-        })
-    }
-}
-
-/// A path as text: `Two 12=1 40=3`.
-#[derive(Debug, Clone)]
-pub struct Name(pub Scene, pub Vec<(usize, usize)>);
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)?;
-        for (index, option) in &self.1 {
-            write!(f, " {index}={option}")?;
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for Name {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is not a path such as 'Two 12=1 40=3'");
-        let mut words = text.split_whitespace();
-        let name = words.next().ok_or_else(bad)?;
-        let scene = Scene::EVERY
-            .into_iter()
-            .find(|scene| format!("{scene:?}") == name)
-            .ok_or_else(bad)?;
-        let differs = words.map(|word| {
-            let (index, option) = word.split_once('=')?;
-            Some((index.parse().ok()?, option.parse().ok()?))
-        });
-        let differs = differs.collect::<Option<_>>().ok_or_else(bad)?;
-        Ok(Self(scene, differs))
-    }
-}
-
-/// Where a stage waits before each effect until the scheduler lets it pass.
+/// Where a stage waits before each effect until the scheduler lets it pass, and what it was told.
 #[derive(Debug, Default)]
 pub struct Turnstile {
     waiting: AtomicBool,
     open: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    told: Mutex<Print>,
 }
 
 impl Turnstile {
@@ -230,6 +56,15 @@ impl Turnstile {
             Poll::Pending
         })
         .await;
+    }
+
+    /// An answer has come, at this time.
+    pub fn told(&self, now: Duration, fault: Option<Fault>, answer: Option<&impl Answer>) {
+        let mut told = self.told.lock().expect("no panic");
+        (now, fault).hash(&mut *told);
+        if let Some(answer) = answer {
+            answer.tell(&mut told);
+        }
     }
 
     fn let_pass(&self) {
@@ -247,6 +82,8 @@ pub struct Ended {
     pub faults: BTreeMap<Fault, u64>,
     path: Path,
     pub effects: u64,
+    /// The world in which it ended; `None`: in one that had been seen.
+    last: Option<u128>,
 }
 
 /// How a message's work ended; `None`: it was killed.
@@ -257,6 +94,9 @@ struct Work {
     id: u64,
     edge: Edge,
     turnstile: Arc<Turnstile>,
+    /// Chance, for this invocation: it follows from the message, so that it is the same whatever
+    /// else goes on.
+    rng: Rng,
     future: Pin<Box<dyn Future<Output = End>>>,
 }
 
@@ -280,26 +120,36 @@ impl Work {
     }
 }
 
-struct Walk {
+struct Walk<'a> {
     world: World,
     rules: Arc<Rules>,
-    budget: Budget,
     scope: Scope,
     workers: [Option<Work>; 2],
+    limits: Limits,
+    /// The worlds that other runs have seen.
+    worlds: Option<&'a Worlds>,
+    /// How often everybody had done everything.
+    rounds: u32,
+    merged: bool,
 }
 
-/// Runs one path.
-pub fn walk(name: &Name, limits: Limits, log: bool) -> Ended {
+/// Runs one path: to its end, or into a world that was seen.
+pub fn walk(name: &Name, limits: Limits, worlds: Option<&Worlds>, log: bool) -> Ended {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(Walk::new(name, limits, log).drive())
+    runtime.block_on(Walk::new(name, limits, worlds, log).drive())
 }
 
-impl Walk {
-    fn new(name: &Name, limits: Limits, log: bool) -> Self {
+/// What one function has for itself: one fragment at once, one a slice.
+fn budget() -> Budget {
+    Budget::new(insights_archive::archive::PART_BYTES, 1).in_miniature(1_000, 1)
+}
+
+impl<'a> Walk<'a> {
+    fn new(name: &Name, limits: Limits, worlds: Option<&'a Worlds>, log: bool) -> Self {
         let rules = Rules {
             stall: 120 * MINUTE,
             deadline: 24 * HOUR,
@@ -311,7 +161,7 @@ impl Walk {
         };
         let bounds = Bounds {
             deadline: rules.deadline,
-            lease: COPY_VISIBILITY,
+            held: COPY_VISIBILITY + 2 * HOUR,
             skew: Duration::ZERO,
             in_flight: 20,
         };
@@ -328,13 +178,15 @@ impl Walk {
             settle: HOUR,
             apart: MINUTE,
         };
-        let one = insights_archive::archive::PART_BYTES;
         Self {
             world: Arc::new(Mutex::new(state)),
             rules: Arc::new(rules),
-            budget: Budget::new(one, 1).in_miniature(1_000, 1),
             scope,
             workers: [None, None],
+            limits,
+            worlds,
+            rounds: 0,
+            merged: false,
         }
     }
 
@@ -352,7 +204,7 @@ impl Walk {
     /// A tick, or a person's wish to replace, without faults.
     async fn tick(&self, replace: bool) {
         let plain = self.path(|path| std::mem::replace(&mut path.plain, true));
-        let edge = Edge::new(&self.world, "tick".to_owned(), 0, &self.rules, &self.budget);
+        let edge = Edge::new(&self.world, "tick".to_owned(), 0, &self.rules, &budget());
         // Its effects happen one after another, with nobody in between.
         let edge = edge.with_turnstile(&Arc::new(Turnstile::default()));
         let time = self.state().now();
@@ -416,7 +268,7 @@ impl Walk {
             .expect("one was enqueued");
         for _ in 0..32 {
             let archived = !self.state().watches[&export].manifests.is_empty();
-            if archived || self.state().violation.is_some() {
+            if archived || self.merged || self.state().violation.is_some() {
                 break;
             }
             sleep(DAY).await;
@@ -425,6 +277,7 @@ impl Walk {
         }
         let mut state = self.state();
         if state.violation.is_none()
+            && !self.merged
             && let Err(law) = state.check_manifest(&export)
         {
             state.broken(format!("in the end: {law}"));
@@ -434,19 +287,69 @@ impl Walk {
             Fate::Path(path) => path.clone(),
             Fate::Rates { .. } => unreachable!("a path was given"),
         };
+        let last = (!self.merged).then(|| self.world(&state));
         Ended {
             violation: state.violation.clone(),
             history,
             faults: state.faults.clone(),
             path,
             effects: state.effects,
+            last,
         }
+    }
+
+    /// What the world is now.
+    fn world(&self, state: &State) -> u128 {
+        let Fate::Path(path) = &state.fate else {
+            unreachable!("a path was given")
+        };
+        let mut print = Print::of((self.rounds, path.plain));
+        state.print(&mut print, self.workers.iter().all(Option::is_none));
+        self.workers[0].is_some().hash(&mut print);
+        for work in self.workers.iter().flatten() {
+            let entry = state.sqs.entries.get(&work.id);
+            let entry = entry.map(|entry| entry.print().digest());
+            let told = work.turnstile.told.lock().expect("no panic").digest();
+            (entry, told, &work.rng).hash(&mut print);
+        }
+        print.digest()
+    }
+
+    /// Whether another run has been here: it goes on with all that may follow.
+    fn is_seen(&self) -> bool {
+        let Some(worlds) = self.worlds else {
+            return false;
+        };
+        let state = self.state();
+        let Fate::Path(path) = &state.fate else {
+            unreachable!("a path was given")
+        };
+        if !path.is_beyond() {
+            return false;
+        }
+        // Where there is no choice any more, it makes no difference what went wrong before.
+        let (faults, preemptions) = if path.plain {
+            (0, 0)
+        } else {
+            (path.faults, path.preemptions)
+        };
+        worlds.has(self.world(&state), faults, preemptions, self.limits)
     }
 
     /// Until there are no messages left.
     async fn run(&mut self) {
         let mut current = 0;
+        self.rounds += 1;
         while self.state().violation.is_none() {
+            // Who is who makes no difference: the one at work comes first.
+            if current == 1 {
+                self.workers.swap(0, 1);
+                current = 0;
+            }
+            if self.is_seen() {
+                self.merged = true;
+                return;
+            }
             let other = 1 - current;
             if self.workers[current].is_none() {
                 // Whose turn it is now is free to choose.
@@ -480,7 +383,10 @@ impl Walk {
             let Some(mut work) = self.workers[current].take() else {
                 continue;
             };
-            match work.step().await {
+            std::mem::swap(&mut self.state().rng, &mut work.rng);
+            let step = work.step().await;
+            std::mem::swap(&mut self.state().rng, &mut work.rng);
+            match step {
                 Step::AtEffect => self.workers[current] = Some(work),
                 Step::Ended(ended) => self.ended(&work, &ended),
             }
@@ -489,7 +395,10 @@ impl Walk {
 
     fn visible(&self) -> Vec<u64> {
         let state = self.state();
-        state.sqs.visible(state.elapsed())
+        let mut visible = state.sqs.visible(state.elapsed());
+        // Which was sent first is of no account: where nothing is chosen, the world alone decides.
+        visible.sort_by_cached_key(|id| state.sqs.entries[id].print().digest());
+        visible
     }
 
     fn receive(&mut self, worker: usize, id: u64) {
@@ -510,7 +419,11 @@ impl Walk {
             entry.visible = now + visibility;
         }
         let message = Message::from_json(&entry.body).expect("checked when it was sent");
-        let name = format!("w{worker}");
+        let print = entry.print();
+        let claim = state.store.get(&Key::claim(&message.export));
+        let claim = claim.map(|stored| unsigned(&stored.bytes));
+        let received = Print::of((print.digest(), now, claim));
+        let name = format!("m{id}");
         state.note(&name, || {
             let chain = &message.chain.as_str()[..6];
             let (hop, attempt) = (message.hop, message.attempt);
@@ -518,8 +431,10 @@ impl Walk {
         });
         drop(state);
         let turnstile = Arc::new(Turnstile::default());
+        let rng = Rng::new(received.finish());
+        *turnstile.told.lock().expect("no panic") = received;
         let mut edge =
-            Edge::new(&self.world, name, 0, &self.rules, &self.budget).with_turnstile(&turnstile);
+            Edge::new(&self.world, name, 0, &self.rules, &budget()).with_turnstile(&turnstile);
         edge.message = Some(message.clone());
         let own = edge.clone();
         let future = Box::pin(async move {
@@ -533,6 +448,7 @@ impl Walk {
             id,
             edge,
             turnstile,
+            rng,
             future,
         });
     }
@@ -558,73 +474,93 @@ impl Turnstile {
 #[derive(Debug, Default)]
 pub struct Explored {
     pub paths: BTreeMap<String, u64>,
+    /// Those that ended where another had been.
+    pub merged: u64,
+    /// The worlds in which the others ended.
+    pub ends: BTreeSet<u128>,
+    pub worlds: usize,
     pub effects: u64,
     pub faults: BTreeMap<Fault, u64>,
     pub broken: Option<(String, String)>,
 }
 
-/// Runs every path through the scenes within the limits, on every core.
-pub fn explore(scenes: &[Scene], limits: Limits) -> Explored {
+/// Runs every path through the scenes within the limits, on every core: those with the least that
+/// goes wrong first, because worlds that they have seen hold for all. Where nothing is pruned, each is
+/// run to its end.
+pub fn explore(scenes: &[Scene], limits: Limits, prune: bool) -> Explored {
     struct Shared {
-        left: Vec<Name>,
+        /// By how much goes wrong.
+        left: Vec<Vec<Name>>,
         busy: usize,
         explored: Explored,
     }
     let plain = |scene: &Scene| Name(*scene, Vec::new());
-    let left = scenes.iter().map(plain).collect();
+    let mut left = vec![Vec::new(); limits.together as usize + 1];
+    left[0].extend(scenes.iter().map(plain));
     let shared = Mutex::new(Shared {
         left,
         busy: 0,
         explored: Explored::default(),
     });
+    let worlds = Worlds::default();
     let more = Condvar::new();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let take = || {
+        let mut shared = shared.lock().expect("no panic");
+        loop {
+            if shared.explored.broken.is_some() {
+                return None;
+            }
+            if let Some(name) = shared.left.iter_mut().find_map(Vec::pop) {
+                shared.busy += 1;
+                return Some(name);
+            }
+            if shared.busy == 0 {
+                more.notify_all();
+                return None;
+            }
+            shared = more.wait(shared).expect("no panic");
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                loop {
-                    let name = {
-                        let mut shared = shared.lock().expect("no panic");
-                        loop {
-                            if shared.explored.broken.is_some() {
-                                return;
-                            }
-                            if let Some(name) = shared.left.pop() {
-                                shared.busy += 1;
-                                break name;
-                            }
-                            if shared.busy == 0 {
-                                more.notify_all();
-                                return;
-                            }
-                            shared = more.wait(shared).expect("no panic");
-                        }
-                    };
-                    let ended = walk(&name, limits, false);
-                    let mut shared = shared.lock().expect("no panic");
-                    shared.busy -= 1;
+                while let Some(name) = take() {
+                    let ended = walk(&name, limits, prune.then_some(&worlds), false);
+                    let path = &ended.path;
                     let kind = format!(
-                        "{:?}, {} faults, {} preemptions",
-                        name.0, ended.path.faults, ended.path.preemptions
+                        "{:?}, {} faults, {} pre-emptions",
+                        name.0, path.faults, path.preemptions
                     );
+                    let mut guard = shared.lock().expect("no panic");
+                    let shared = &mut *guard;
+                    shared.busy -= 1;
                     *shared.explored.paths.entry(kind).or_default() += 1;
+                    shared.explored.merged += u64::from(ended.last.is_none());
+                    shared.explored.ends.extend(ended.last);
                     shared.explored.effects += ended.effects;
                     for (fault, times) in &ended.faults {
                         *shared.explored.faults.entry(*fault).or_default() += times;
                     }
                     if let Some(law) = ended.violation {
-                        shared
-                            .explored
-                            .broken
-                            .get_or_insert((name.to_string(), law));
+                        let found = (name.to_string(), law);
+                        shared.explored.broken.get_or_insert(found);
                     }
-                    shared
-                        .left
-                        .extend(ended.path.next().map(|differs| Name(name.0, differs)));
+                    // At least as much as this path will have gone wrong on those that follow.
+                    let wrong = (path.faults + path.preemptions) as usize;
+                    let next = path.next().map(|differs| Name(name.0, differs));
+                    shared.left[wrong].extend(next);
+                    let done: u64 = shared.explored.paths.values().sum();
+                    if done.is_multiple_of(100_000) {
+                        let left: Vec<_> = shared.left.iter().map(Vec::len).collect();
+                        eprintln!("{done} paths, {} worlds, to come {left:?}", worlds.count());
+                    }
                     more.notify_all();
                 }
             });
         }
     });
-    shared.into_inner().expect("no panic").explored
+    let mut explored = shared.into_inner().expect("no panic").explored;
+    explored.worlds = worlds.count();
+    explored
 }

@@ -59,6 +59,8 @@ pub struct Ended {
     pub dead: usize,
     pub jobs: usize,
     pub most_in_flight: u32,
+    pub most_starts: u32,
+    pub most_asked: usize,
 }
 
 /// Runs the world of a seed until everything due is archived.
@@ -245,7 +247,7 @@ impl Run {
         let fair = rng.chance(5_000);
         let bounds = Bounds {
             deadline: rules.deadline,
-            lease: COPY_VISIBILITY,
+            held: COPY_VISIBILITY + 2 * HOUR,
             skew: Duration::from_millis(2 * skew),
             in_flight: 100,
         };
@@ -572,7 +574,7 @@ impl Run {
         let mut state = self.state();
         let exports: Vec<_> = state.watches.keys().cloned().collect();
         let mut healed_after = Duration::ZERO;
-        let (mut manifests, mut replaced, mut most_in_flight) = (0, 0, 0);
+        let (mut manifests, mut replaced, mut most_in_flight, mut most_asked) = (0, 0, 0, 0);
         for export in exports {
             if state.violation.is_none()
                 && let Err(law) = state.check_manifest(&export)
@@ -590,6 +592,7 @@ impl Run {
             }
             let watch = &state.watches[&export];
             most_in_flight = most_in_flight.max(watch.most_in_flight);
+            most_asked = most_asked.max(watch.most_asked);
             manifests += watch.manifests.len().min(1);
             replaced += watch.manifests.len().saturating_sub(1);
             if let Some(at) = watch.archived_at.filter(|_| was_due) {
@@ -609,6 +612,8 @@ impl Run {
             dead: state.sqs.buried,
             jobs: state.host.jobs.len(),
             most_in_flight,
+            most_starts: state.most_starts,
+            most_asked,
         }
     }
 }

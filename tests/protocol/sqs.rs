@@ -8,6 +8,8 @@ use insights_archive::export::Export;
 use insights_archive::queue::Line;
 use insights_archive::stages::message::Message;
 
+use crate::seen::Print;
+
 /// After so many receives without a deletion a message goes to the dead-letter queue.
 pub const MOST_RECEIVES: u32 = 5;
 
@@ -19,6 +21,15 @@ pub struct Entry {
     /// Since the world began.
     pub visible: Duration,
     pub receives: u32,
+    /// Which it is of those with the same body, counted from 0.
+    pub copy: usize,
+}
+
+impl Entry {
+    /// What tells it apart.
+    pub fn print(&self) -> Print {
+        Print::of((&self.body, self.visible, self.receives, self.copy))
+    }
 }
 
 /// A dead letter: what can be sent again.
@@ -40,8 +51,15 @@ pub struct Sqs {
 impl Sqs {
     pub fn send(&mut self, message: &Message, visible: Duration) -> u64 {
         self.sent += 1;
+        let body = message.to_json();
+        let taken = |copy: &usize| {
+            let mut entries = self.entries.values();
+            entries.any(|entry| entry.copy == *copy && entry.body == body)
+        };
+        let copy = (0..=self.entries.len()).find(|copy| !taken(copy));
         let entry = Entry {
-            body: message.to_json(),
+            body,
+            copy: copy.unwrap_or(0),
             line: Line::of(message),
             export: message.export.clone(),
             visible,
@@ -49,6 +67,11 @@ impl Sqs {
         };
         self.entries.insert(self.sent, entry);
         self.sent
+    }
+
+    pub fn print(&self, print: &mut Print) {
+        let entries = self.entries.values();
+        print.sorted(entries.map(|entry| entry.print().digest()).collect());
     }
 
     pub fn visible(&self, now: Duration) -> Vec<u64> {

@@ -1,8 +1,9 @@
 //! Everything that a run of the simulation is: the clock, the archive, the queues, the host, what goes
 //! wrong, and the laws that are checked all along.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
+use std::hash::Hash as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,25 +13,22 @@ use insights_archive::archive::{ETag, Key};
 use insights_archive::export::{Export, Time};
 use insights_archive::stages::claim::Claim;
 use insights_archive::stages::message::{ChainId, MOST_HOPS, Message};
-use sha2_hex::sha256;
 use tokio::time::Instant;
 
 use crate::fault::Fault;
 use crate::host::{CANARY, Host};
 use crate::rng::Rng;
+use crate::seen::Print;
 use crate::sqs::{Dead, Sqs};
 use crate::store::{Store, crc};
 
 /// SHA-256 by the provider that the crate uses; what is compared is what was stored.
-mod sha2_hex {
-    pub fn sha256(bytes: &[u8]) -> String {
-        use std::fmt::Write as _;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-        digest.as_ref().iter().fold(String::new(), |mut text, b| {
-            let _ = write!(text, "{b:02x}");
-            text
-        })
-    }
+pub fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::new(), |mut text, b| {
+        let _ = write!(text, "{b:02x}");
+        text
+    })
 }
 
 /// Who decides what goes wrong.
@@ -41,7 +39,7 @@ pub enum Fate {
         outages: Vec<(Duration, Duration, Fault)>,
     },
     /// A path through a tree of choices.
-    Path(crate::scope::Path),
+    Path(crate::path::Path),
 }
 
 /// What is known of a chain from outside.
@@ -52,6 +50,8 @@ pub struct Chain {
     pub first_start: Option<Duration>,
     /// How often its claim was taken away, by a fault or by another chain.
     pub disturbed: u32,
+    /// When its first message was sent.
+    pub born: Option<Duration>,
     pub export: Option<Export>,
 }
 
@@ -63,10 +63,14 @@ pub struct Watch {
     pub most_in_flight: u32,
     /// What the messages of this bout are to replace.
     bases: BTreeSet<Option<ETag>>,
-    /// Dead letters in this bout.
-    dead: u32,
-    /// Whether a receipt was lost or garbled: receipts outlive their chain by weeks.
-    receipts_lost: bool,
+    /// When dead letters were written that tell of this bout.
+    letters: Vec<Duration>,
+    /// When a receipt was lost or garbled in this bout: the slice that wrote it is done, and the
+    /// others wait for it until the next tick.
+    receipt_lost: Option<Duration>,
+    /// When the API was asked about it in the last minute.
+    asked: VecDeque<Duration>,
+    pub most_asked: usize,
     /// Every manifest that ever stood, oldest first.
     pub manifests: Vec<(Manifest, String)>,
     pub archived_at: Option<Duration>,
@@ -76,7 +80,8 @@ pub struct Watch {
 #[derive(Debug, Clone)]
 pub struct Bounds {
     pub deadline: Duration,
-    pub lease: Duration,
+    /// How long a claim may look alive that nobody renews.
+    pub held: Duration,
     pub skew: Duration,
     pub in_flight: u32,
 }
@@ -100,6 +105,10 @@ pub struct State {
     pub log: Option<Vec<String>>,
     /// Mixes everything that happens: two runs of one seed must agree on it.
     pub digest: u64,
+    /// How often a job was carried on that another chain had started.
+    pub adopted: u32,
+    /// The most jobs of one chain.
+    pub most_starts: u32,
     /// How many files a job has, where that is fixed.
     pub files: Option<usize>,
 }
@@ -123,13 +132,17 @@ impl State {
             violation: None,
             log: log.then(Vec::new),
             digest: 0,
+            adopted: 0,
+            most_starts: 0,
             files: None,
         }
     }
 
-    /// Since the world began.
+    /// Since the world began, in whole milliseconds: timers are as exact, and what the paused clock has
+    /// beyond that is of the real one.
     pub fn elapsed(&self) -> Duration {
-        self.began.elapsed()
+        let elapsed = self.began.elapsed() + Duration::from_micros(500);
+        Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
     pub fn now(&self) -> Time {
@@ -248,21 +261,27 @@ impl State {
 
     fn out(&mut self, message: &Message, wait: Duration) {
         let now = self.elapsed();
+        let chain = self.chains.entry(message.chain.clone()).or_default();
+        chain.export.get_or_insert_with(|| message.export.clone());
+        // A run may still be at work whose message is gone: what was told since its chain began tells
+        // of it too.
+        let born = *chain.born.get_or_insert(now);
         let watch = self.watches.entry(message.export.clone()).or_default();
         if watch.in_flight == 0 {
             watch.bases.clear();
-            // With clocks that differ, a chain may end for another that has gone to the dead letters:
-            // the letter that tells of it is older.
-            if self.bounds.skew.is_zero() {
-                watch.dead = 0;
-            }
+            watch.receipt_lost = watch.receipt_lost.filter(|at| *at >= born);
+            // Where clocks differ, a chain may end at the claim of another that has gone to the dead
+            // letters a moment ago: while that looks alive to anybody, its letter tells of this one.
+            let fresh = match self.bounds.skew {
+                Duration::ZERO => Duration::ZERO,
+                skew => self.bounds.held + skew,
+            };
+            watch.letters.retain(|at| *at >= born || now < *at + fresh);
         }
         watch.in_flight += 1;
         watch.most_in_flight = watch.most_in_flight.max(watch.in_flight);
         watch.bases.insert(message.base.clone());
         let in_flight = watch.in_flight;
-        let chain = self.chains.entry(message.chain.clone()).or_default();
-        chain.export.get_or_insert_with(|| message.export.clone());
         if in_flight > self.bounds.in_flight {
             let export = &message.export;
             self.broken(format!("{export} has {in_flight} messages in flight"));
@@ -284,7 +303,7 @@ impl State {
         }
         let watch = self.watches.entry(entry.export.clone()).or_default();
         watch.in_flight -= 1;
-        if watch.in_flight > 0 || watch.dead > 0 || watch.receipts_lost {
+        if watch.in_flight > 0 || !watch.letters.is_empty() || watch.receipt_lost.is_some() {
             return;
         }
         // Nobody is at work any more, and nothing is in a place where it is found.
@@ -307,7 +326,9 @@ impl State {
         if reason.contains(CANARY) {
             self.broken(format!("a reason holds a link: {reason}"));
         }
-        self.watches.entry(export.clone()).or_default().dead += 1;
+        let now = self.elapsed();
+        let watch = self.watches.entry(export.clone()).or_default();
+        watch.letters.push(now);
         self.note("queue", || {
             format!("{export} goes to the dead letters: {reason}")
         });
@@ -323,7 +344,7 @@ impl State {
         for letter in std::mem::take(&mut self.sqs.dead) {
             // No letter tells of it any more.
             if let Some(watch) = self.watches.get_mut(&letter.export) {
-                watch.dead = 0;
+                watch.letters.clear();
             }
             match Message::from_json(&letter.body) {
                 Ok(message) => {
@@ -360,26 +381,85 @@ impl State {
         serde_json::from_slice(&stored.bytes).ok()
     }
 
-    /// A job is about to be started for a message's chain.
-    pub fn starting(&mut self, message: &Message) {
+    /// A job is about to be started: for a message's chain, or, in a process of which no more is known,
+    /// for the one that has the claim.
+    pub fn starting(&mut self, export: &Export, message: Option<&Message>) {
         let now = self.elapsed();
-        let claim = self.claim(&message.export);
-        let chain = &message.chain;
-        let mine = claim.as_ref().is_some_and(|claim| claim.chain == *chain);
-        let disturbed = self.chains.get(chain).map_or(0, |chain| chain.disturbed);
+        let claim = self.claim(export);
+        let holder = claim.as_ref().map(|claim| claim.chain.clone());
+        let Some(chain) = message.map(|message| message.chain.clone()).or(holder) else {
+            return;
+        };
+        let disturbed = self.chains.get(&chain).map_or(0, |chain| chain.disturbed);
+        let mine = claim.as_ref().is_some_and(|claim| claim.chain == chain);
         if !mine && disturbed == 0 {
             let claim = claim.map(|claim| (claim.chain, claim.until.to_string()));
             self.broken(format!(
                 "chain {chain} starts a job while the claim is {claim:?}"
             ));
         }
-        let known = self.chains.entry(message.chain.clone()).or_default();
+        let known = self.chains.entry(chain.clone()).or_default();
+        known.export.get_or_insert_with(|| export.clone());
         known.first_start.get_or_insert(now);
         known.starts += 1;
         let starts = known.starts;
+        self.most_starts = self.most_starts.max(starts);
         if starts > insights_archive::stages::message::MOST_ATTEMPTS * (1 + disturbed) {
-            let chain = &message.chain;
-            self.broken(format!("chain {chain} starts its job number {starts}"));
+            self.broken(format!(
+                "chain {chain} starts its job number {starts}, its claim was taken {disturbed} times"
+            ));
+        }
+    }
+
+    /// The API was asked something about an export.
+    pub fn asked(&mut self, export: &Export) {
+        if let Fate::Path(_) = self.fate {
+            // Who asks how often is bounded by the invocation there.
+            return;
+        }
+        let now = self.elapsed();
+        let watch = self.watches.entry(export.clone()).or_default();
+        watch.asked.push_back(now);
+        let minute = Duration::from_secs(60);
+        while watch.asked.front().is_some_and(|at| *at + minute <= now) {
+            watch.asked.pop_front();
+        }
+        watch.most_asked = watch.most_asked.max(watch.asked.len());
+    }
+
+    /// Some of what was to be sent: any, not the first ones.
+    pub fn some_of<T: Clone>(&mut self, all: &[T]) -> Vec<T> {
+        if let Fate::Path(path) = &mut self.fate {
+            // None is a queue that does not answer, all is an answer that is lost.
+            let sent = path.choose(all.len());
+            return vec![all[sent].clone()];
+        }
+        let kept = |_: &&T| self.rng.chance(5_000);
+        all.iter().filter(kept).cloned().collect()
+    }
+
+    /// All that what comes next depends on, but for the invocations at work; `alone`: there are none.
+    pub fn print(&self, print: &mut Print, alone: bool) {
+        (self.elapsed(), &self.rng).hash(print);
+        self.store.print(print, alone);
+        self.sqs.print(print);
+        self.host.print(print);
+        for (id, chain) in &self.chains {
+            let Chain {
+                starts,
+                first_start,
+                disturbed,
+                born,
+                export,
+            } = chain;
+            (id, starts, first_start, disturbed, born, export).hash(print);
+        }
+        for (export, watch) in &self.watches {
+            (export, watch.in_flight, &watch.bases, &watch.letters).hash(print);
+            (watch.receipt_lost, watch.archived_at.is_some()).hash(print);
+            for (_, sha256) in &watch.manifests {
+                sha256.hash(print);
+            }
         }
     }
 
@@ -405,12 +485,12 @@ impl State {
         let Some(fault) = self.fault(&kinds) else {
             return;
         };
+        let now = self.elapsed();
         let bytes = (fault == kinds[1]).then_some(&b"{}"[..]);
         match key.as_str().parse() {
             Ok(Place::Claim(export)) => self.disturb(&export, None),
-            // The slice that wrote it is done, and the others wait for it: until the next tick.
             Ok(Place::Receipt(export, ..)) => {
-                self.watches.entry(export).or_default().receipts_lost = true;
+                self.watches.entry(export).or_default().receipt_lost = Some(now);
             }
             _ => {}
         }
@@ -461,10 +541,7 @@ impl State {
                     Ok(claim) => claim,
                     Err(error) => return self.broken(format!("{key}: {error}")),
                 };
-                // A quarter of an hour is the longest that a host may ask for.
-                let longest = self
-                    .now()
-                    .after(self.bounds.lease + self.bounds.skew + Duration::from_secs(2 * 3_600));
+                let longest = self.now().after(self.bounds.held + self.bounds.skew);
                 if claim.until > longest {
                     let until = claim.until;
                     self.broken(format!("{key} is held until {until}"));
@@ -537,7 +614,7 @@ impl State {
             .iter()
             .map(|old| (old.job.clone(), old.committed_at, old.sha256.clone()))
             .collect();
-        watch.dead = 0;
+        watch.letters.clear();
         watch.manifests.push((manifest, sha256(bytes)));
         watch.archived_at.get_or_insert(now);
         if before == listed {

@@ -1,0 +1,652 @@
+//! The whole pipeline over loopback at trace level, with every failure that the simulated host knows
+//! and servers that repeat what they were sent: nowhere does a token, the client's secret or the
+//! signature of a link remain.
+//!
+//! A relay between client and host sees every token and every signature on the wire, so that they are
+//! searched for by their own text: in the log, in errors, in messages and dead letters, in panics, and
+//! in every object of the archive with its metadata.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt::Debug;
+use std::io::{self, Write};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use insights_archive::archive::folder::Folder;
+use insights_archive::export::{AppId, Event, Export, JobId, Time, parse_date};
+use insights_archive::host::Host;
+use insights_archive::host::faults::{Fault, Faults};
+use insights_archive::host::plan::Plan;
+use insights_archive::host::server::serve;
+use insights_archive::host::token::Credentials;
+use insights_archive::kore::client::Client;
+use insights_archive::kore::job::{FileUrl, Job};
+use insights_archive::kore::source::{FileHosts, HostUrl};
+use insights_archive::kore::token::{CredentialSet, Fixed};
+use insights_archive::kore::{ApiError, Download, FileError, Kore};
+use insights_archive::queue::{DeadLetter, Outgoing, Queue, QueueError};
+use insights_archive::stages::enqueue::{self, Request, Scope, Wish};
+use insights_archive::stages::message::Message;
+use insights_archive::stages::{Budget, Edges, Lease, Report, Rules, handle};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+const CLIENT_SECRET: &str = "k0re-cl1ent-s3cr3t";
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Bytes that several write to.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.0)).into_owned()
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What libraries log that do not use `tracing`.
+struct Plain(Sink);
+
+impl log::Log for Plain {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let line = format!(
+            "{} {}: {}\n",
+            record.level(),
+            record.target(),
+            record.args()
+        );
+        lock(&self.0.0).extend_from_slice(line.as_bytes());
+    }
+
+    fn flush(&self) {}
+}
+
+/// What was said, by whom.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+impl Heard {
+    fn say(&self, who: &'static str, what: &impl Debug) {
+        lock(&self.0).push((who, format!("{what:?} {what:#?}")));
+    }
+
+    /// An error in every way that it may be shown, with its causes.
+    fn error(&self, who: &'static str, error: &(dyn Error + 'static)) {
+        let mut text = format!("{error:?} {error:#?}");
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            text.push_str(&format!(" <- {error}"));
+            cause = error.source();
+        }
+        lock(&self.0).push((who, text));
+    }
+
+    fn count(&self, who: &str, of: &str) -> usize {
+        let heard = lock(&self.0);
+        let said = |(by, what): &&(&str, String)| *by == who && what.contains(of);
+        heard.iter().filter(said).count()
+    }
+}
+
+/// The client, overheard.
+struct Overheard {
+    client: Client<Fixed>,
+    heard: Heard,
+}
+
+struct Body<D> {
+    body: D,
+    heard: Heard,
+}
+
+impl Kore for Overheard {
+    type Download = Body<<Client<Fixed> as Kore>::Download>;
+
+    async fn start(&self, export: &Export) -> Result<Job, ApiError> {
+        let started = self.client.start(export).await;
+        self.heard.say("start", &started);
+        started.inspect_err(|error| self.heard.error("start", error))
+    }
+
+    async fn look(&self, app: &AppId, job: &JobId) -> Result<Job, ApiError> {
+        let looked = self.client.look(app, job).await;
+        self.heard.say("look", &looked);
+        looked.inspect_err(|error| self.heard.error("look", error))
+    }
+
+    async fn open(&self, url: &FileUrl) -> Result<Self::Download, FileError> {
+        self.heard.say("open", url);
+        let opened = self.client.open(url).await;
+        let body = opened.inspect_err(|error| self.heard.error("open", error))?;
+        let heard = self.heard.clone();
+        Ok(Body { body, heard })
+    }
+}
+
+impl<D: Download> Download for Body<D> {
+    fn announced(&self) -> Option<u64> {
+        self.body.announced()
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
+        let chunk = self.body.chunk().await;
+        chunk.inspect_err(|error| self.heard.error("chunk", error))
+    }
+}
+
+/// A queue that can be read.
+struct Post {
+    out: mpsc::UnboundedSender<(Message, Duration)>,
+    heard: Heard,
+}
+
+impl Queue for Post {
+    async fn send(&self, messages: Vec<Outgoing>) -> Result<(), QueueError> {
+        for Outgoing { message, delay } in messages {
+            self.heard.say("message", &(message.to_json(), &message));
+            // It fails when nobody works any more.
+            let _ = self.out.send((message, delay));
+        }
+        Ok(())
+    }
+
+    async fn bury(&self, letter: DeadLetter) -> Result<(), QueueError> {
+        self.heard.say("letter", &(letter.start.to_json(), &letter));
+        Ok(())
+    }
+}
+
+struct Outside {
+    kore: Overheard,
+    archive: Folder,
+    queue: Post,
+    rules: Rules,
+    budget: Budget,
+    clock: Clock,
+    heard: Heard,
+    /// Whether the next bytes that arrive are met with a panic.
+    panics: AtomicBool,
+}
+
+impl Edges for Outside {
+    type Kore = Overheard;
+    type Archive = Folder;
+    type Queue = Post;
+
+    fn kore(&self) -> &Overheard {
+        &self.kore
+    }
+
+    fn archive(&self) -> &Folder {
+        &self.archive
+    }
+
+    fn queue(&self) -> &Post {
+        &self.queue
+    }
+
+    fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        aws_lc_rs::rand::fill(&mut bytes).unwrap();
+        u64::from_le_bytes(bytes)
+    }
+
+    fn report(&self, export: &Export, report: Report) {
+        self.heard.say("report", &report);
+        tracing::trace!(%export, ?report, "{export}: {report:?}");
+        let arrived = matches!(report, Report::Arrived { .. });
+        assert!(
+            !arrived || !self.panics.swap(false, Ordering::Relaxed),
+            "a defect, met with bytes of {export} in hand: {report:?}"
+        );
+    }
+}
+
+/// Time that passes faster than the real one, so that pauses and patience are short.
+#[derive(Clone, Copy)]
+struct Clock {
+    began: Instant,
+    base: Time,
+}
+
+impl Clock {
+    /// So much virtual time in a millisecond.
+    const STEP: Duration = Duration::from_millis(200);
+
+    fn start() -> Self {
+        tokio::spawn(async {
+            loop {
+                // While another thread works, a paused clock does not run ahead by itself.
+                let tick = || std::thread::sleep(Duration::from_millis(1));
+                tokio::task::spawn_blocking(tick).await.unwrap();
+                tokio::time::advance(Self::STEP).await;
+            }
+        });
+        Self {
+            began: Instant::now(),
+            base: "2025-07-30T09:00:00Z".parse().unwrap(),
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.base.after(self.began.elapsed())
+    }
+}
+
+/// Which requests the relay answers itself, with what it was sent.
+#[derive(Debug, Clone, Copy)]
+enum Echo {
+    Nothing,
+    /// Every so manieth.
+    Some(usize),
+    /// Those to the API.
+    Api,
+    /// Those for files, as if the page were the file.
+    Files,
+}
+
+/// Between client and host: it keeps what passes, and repeats some requests to whoever sent them.
+struct Relay {
+    wire: Sink,
+    host: std::net::SocketAddr,
+    echo: Mutex<Echo>,
+    requests: AtomicUsize,
+}
+
+impl Relay {
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let relay = Arc::clone(&self);
+            // An error is a connection that broke, on purpose or because the client left.
+            tokio::spawn(async move { relay.answer(client).await.is_ok() });
+        }
+    }
+
+    async fn answer(&self, mut client: TcpStream) -> io::Result<()> {
+        let mut request = Vec::new();
+        while !is_whole(&request) {
+            if client.read_buf(&mut request).await? == 0 {
+                return Ok(());
+            }
+        }
+        self.wire.clone().write_all(&request)?;
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let api = text.contains("/search/");
+        let status = match *lock(&self.echo) {
+            Echo::Nothing => None,
+            Echo::Files => (!api).then_some("200 OK"),
+            Echo::Some(one_in) if number % one_in > 0 => None,
+            Echo::Api if !api => None,
+            Echo::Some(one_in) => Some(STATUSES[number / one_in % STATUSES.len()]),
+            Echo::Api => Some(STATUSES[number % STATUSES.len()]),
+        };
+        if let Some(status) = status {
+            let line = text.split_whitespace().nth(1).unwrap_or("/");
+            let body = format!("<html>you said {text}</html>");
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nlocation: {line}\r\nx-said: {}\r\nconnection: close\r\n\
+                 content-length: {}\r\n\r\n{body}",
+                text.replace("\r\n", " "),
+                body.len()
+            );
+            client.write_all(answer.as_bytes()).await?;
+            return client.shutdown().await;
+        }
+        let mut host = TcpStream::connect(self.host).await?;
+        let line = text.find("\r\n").unwrap_or(0) + 2;
+        host.write_all(&request[..line]).await?;
+        host.write_all(b"connection: close\r\n").await?;
+        host.write_all(&request[line..]).await?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let mut gone = [0];
+            tokio::select! {
+                read = host.read(&mut buffer) => match read? {
+                    0 => return client.shutdown().await,
+                    length => {
+                        self.wire.clone().write_all(&buffer[..length])?;
+                        client.write_all(&buffer[..length]).await?;
+                    }
+                },
+                _ = client.read(&mut gone) => return Ok(()),
+            }
+        }
+    }
+}
+
+const STATUSES: [&str; 7] = [
+    "500 Oh",
+    "302 There",
+    "200 OK",
+    "429 Slow",
+    "401 No",
+    "503 Later",
+    "400 No",
+];
+
+/// Whether a request has come with all of its body.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |length| length.trim().parse().unwrap_or(0));
+    body.len() >= length
+}
+
+/// What follows a mark, as long as it is of the letters of a token.
+fn after<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(mark).map(move |(at, _)| {
+        let rest = &text[at + mark.len()..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c));
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+/// The secrets that passed over the wire: tokens, each whole and in its telling parts, and signatures.
+fn secrets(wire: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let tokens = after(wire, "auth: ").flat_map(|token| {
+        let parts = token.split('.').skip(1);
+        std::iter::once(token).chain(parts).map(str::to_owned)
+    });
+    let signatures = after(wire, "&s=").map(str::to_owned);
+    let long = |secret: &String| secret.len() > 20;
+    (
+        tokens.filter(long).collect(),
+        signatures.filter(long).collect(),
+    )
+}
+
+/// Which of the secrets stand in a text.
+fn found<'a>(text: &str, secrets: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
+    let mut secrets = secrets.into_iter();
+    secrets
+        .by_ref()
+        .filter(|secret| text.contains(secret.as_str()))
+        .collect()
+}
+
+/// Every file below a folder, by its path.
+fn files(folder: &Path, all: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, all);
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            all.push((path.display().to_string(), text));
+        }
+    }
+}
+
+/// Enqueues the weeks and works until there are no messages left.
+async fn archive(
+    outside: &Arc<Outside>,
+    inbox: &mut mpsc::UnboundedReceiver<(Message, Duration)>,
+    since: &str,
+    until: &str,
+) {
+    let scope = Scope {
+        apps: vec!["st-1".parse().unwrap()],
+        events: vec![Event::All],
+        since: None,
+        catch_up_weeks: 4,
+        lookback_weeks: 0,
+        settle: Duration::from_secs(3_600),
+        apart: Duration::ZERO,
+    };
+    let wish = Request::Explicit(Wish {
+        since: parse_date(since).unwrap(),
+        until: Some(parse_date(until).unwrap()),
+        apps: None,
+        events: None,
+        replace: false,
+        dry_run: false,
+    });
+    let summary = enqueue::run(&**outside, &scope, &wish).await.unwrap();
+    outside.heard.say("summary", &summary);
+    let mut working = JoinSet::new();
+    loop {
+        while let Ok((message, delay)) = inbox.try_recv() {
+            let outside = Arc::clone(outside);
+            working.spawn(async move {
+                sleep(delay).await;
+                let work = AssertUnwindSafe(handle(&*outside, &message, None));
+                match work.catch_unwind().await {
+                    Ok(Ok(outcome)) => outside.heard.say("outcome", &outcome),
+                    Ok(Err(error)) => {
+                        outside.heard.error("stage", &error);
+                        let _ = outside.queue.out.send((message, Duration::from_secs(5)));
+                    }
+                    Err(panic) => {
+                        let said = panic.downcast_ref::<String>().cloned();
+                        outside.heard.say("panic", &said);
+                        let _ = outside.queue.out.send((message, Duration::from_secs(5)));
+                    }
+                }
+            });
+        }
+        match working.join_next().await {
+            Some(ended) => ended.unwrap(),
+            None if inbox.is_empty() => return,
+            None => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
+    let log = Sink::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    log::set_logger(Box::leak(Box::new(Plain(log.clone())))).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let said = log.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = writeln!(said.clone(), "{panic} {panic:?}");
+        eprintln!("{panic}");
+    }));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let host_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay = Arc::new(Relay {
+        wire: Sink::default(),
+        host: host_listener.local_addr().unwrap(),
+        echo: Mutex::new(Echo::Nothing),
+        requests: AtomicUsize::new(0),
+    });
+    tokio::spawn(Arc::clone(&relay).serve(listener));
+    let credentials = |secret: &str| Credentials {
+        client_id: "cs-1".to_owned(),
+        client_secret: secret.into(),
+    };
+    let plan = Plan {
+        credentials: credentials(CLIENT_SECRET),
+        records_per_week: 20..=40,
+        records_per_fragment: 10,
+        record_bytes: 2_048..=2_100,
+        link_lifetime: Duration::from_mins(1),
+        drip_time: Duration::from_millis(500),
+        ..Plan::default()
+    };
+    let host = Arc::new(Mutex::new(Host::new(plan, &base)));
+    let clock = Clock::start();
+    tokio::spawn(serve(host_listener, Arc::clone(&host), move || clock.now()));
+
+    let heard = Heard::default();
+    let own = CredentialSet::from_values(
+        None,
+        Some("cs-1".to_owned()),
+        Some(CLIENT_SECRET.to_owned()),
+        clock.now(),
+    )
+    .unwrap();
+    heard.say("credentials", &own);
+    let url = HostUrl::parse(&base, true).unwrap();
+    let hosts = FileHosts::standard(&url);
+    let client = Client::new(url, hosts, true, Fixed::new(own)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (out, mut inbox) = mpsc::unbounded_channel();
+    let minutes = |n| Duration::from_mins(n);
+    let outside = Arc::new(Outside {
+        kore: Overheard {
+            client,
+            heard: heard.clone(),
+        },
+        archive: Folder::open(folder.path()).unwrap(),
+        queue: Post {
+            out,
+            heard: heard.clone(),
+        },
+        rules: Rules {
+            stall: minutes(2),
+            deadline: minutes(6),
+            poll_limit: minutes(1),
+            lease: Lease::Delivery {
+                poll: minutes(1),
+                copy: minutes(1),
+            },
+        },
+        budget: Budget::new(64 << 20, 8),
+        clock,
+        heard: heard.clone(),
+        panics: AtomicBool::new(true),
+    });
+
+    let rounds = [
+        (Faults::none(), Echo::Nothing, "2025-01-06", "2025-01-20"),
+        (
+            Faults::every(15.0),
+            Echo::Some(9),
+            "2025-02-03",
+            "2025-04-28",
+        ),
+        (Faults::none(), Echo::Files, "2025-05-05", "2025-05-12"),
+        (Faults::none(), Echo::Api, "2025-05-12", "2025-05-26"),
+        (
+            Faults::none().chance(Fault::ExpiredLink, 100.0),
+            Echo::Nothing,
+            "2025-06-02",
+            "2025-06-09",
+        ),
+    ];
+    for (faults, echo, since, until) in rounds {
+        lock(&host).set_faults(faults);
+        *lock(&relay.echo) = echo;
+        archive(&outside, &mut inbox, since, until).await;
+    }
+    lock(&host).set_faults(Faults::none());
+    lock(&host).set_credentials(credentials("another"));
+    archive(&outside, &mut inbox, "2025-06-09", "2025-06-16").await;
+
+    let wire = relay.wire.text();
+    let (tokens, signatures) = secrets(&wire);
+    assert!(
+        tokens.len() > 50 && signatures.len() > 20,
+        "{tokens:?} {signatures:?}"
+    );
+    // What is searched for can be found.
+    assert_eq!(found(&wire, &tokens).len(), tokens.len());
+    assert_eq!(found(&wire, &signatures).len(), signatures.len());
+    for (who, of) in [
+        ("start", "Unauthorized"),
+        ("start", "Unclear"),
+        ("look", "Limited"),
+        ("look", "Unclear"),
+        ("open", "Refused"),
+        ("report", "Quarantined"),
+        ("report", "Committed"),
+        ("letter", "Unauthorized"),
+        ("letter", "3 jobs were tried"),
+        ("panic", "a defect, met with bytes"),
+        ("message", "poll"),
+        ("message", "copy"),
+    ] {
+        let of = if (who, of) == ("letter", "Unauthorized") {
+            "refused"
+        } else {
+            of
+        };
+        assert!(
+            heard.count(who, of) > 0,
+            "nothing like {of:?} was heard of {who}"
+        );
+    }
+    let logged = log.text();
+    for target in ["insights_archive", "hyper", "a defect, met with bytes"] {
+        assert!(logged.contains(target), "nothing of {target} was logged");
+    }
+
+    let mut texts = vec![("the log".to_owned(), logged)];
+    let heard = std::mem::take(&mut *lock(&heard.0));
+    texts.extend(
+        heard
+            .into_iter()
+            .map(|(who, what)| (format!("what {who} said"), what)),
+    );
+    files(folder.path(), &mut texts);
+    for kind in ["manifests", "receipts", "claims", "data", "quarantine"] {
+        let kept = |(place, _): &(String, String)| place.contains(&format!("/{kind}/"));
+        assert!(texts.iter().any(kept), "no {kind}");
+    }
+    let client_secret = [CLIENT_SECRET.to_owned()];
+    for (place, text) in &texts {
+        let every = tokens.iter().chain(&signatures).chain(&client_secret);
+        for secret in found(text, every) {
+            let at = text.find(secret.as_str()).unwrap_or(0);
+            let from = text.floor_char_boundary(at.saturating_sub(300));
+            panic!("{place}: {secret} in …{}", &text[from..at + secret.len()]);
+        }
+    }
+}

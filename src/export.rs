@@ -422,6 +422,9 @@ mod tests {
             prop_assert_eq!(Week::of(window.from), week);
             prop_assert_eq!(Week::of(window.to), week);
             prop_assert_eq!(week.next().back(1), week);
+            prop_assert_eq!(week.back(2).until(week).collect::<Vec<_>>(), [week.back(2), week.back(1)]);
+            prop_assert_eq!(week.until(week).count(), 0);
+            prop_assert_eq!(week.until(week.back(1)).count(), 0);
         }
 
         #[test]
@@ -448,6 +451,14 @@ mod tests {
             assert_eq!(week.to_string(), monday, "{day}");
             assert_eq!(week.window().to.to_string(), sunday, "{day}");
         }
+    }
+
+    #[test]
+    fn a_time_is_told_in_seconds_in_milliseconds_and_in_words() {
+        let time: Time = "2025-01-27T06:00:00.250Z".parse().unwrap();
+        assert_eq!(time.unix_seconds(), 1_737_957_600);
+        assert_eq!(time.unix_millis(), 1_737_957_600_250);
+        assert_eq!(String::from(time), "2025-01-27T06:00:00.250Z");
     }
 
     #[test]

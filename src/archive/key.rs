@@ -269,11 +269,54 @@ mod tests {
             ),
         ] {
             assert_eq!(key.as_str(), text);
+            assert_eq!(key.to_string(), text);
         }
+        assert_eq!((part.number(), part.of()), (1, 3));
         assert_eq!(
             Part::new(7, 123_456).unwrap().to_string(),
             "part-000007-of-123456.json"
         );
+    }
+
+    #[test]
+    fn keys_begin_with_the_prefixes_by_which_they_are_listed() {
+        let export = Export {
+            app: "st-1".parse().unwrap(),
+            event: Event::All,
+            week: "2025-01-20".parse().unwrap(),
+        };
+        let job = "fj-2".parse().unwrap();
+        let part = Part::new(1, 3).unwrap();
+        let manifest = Key::manifest(&export).to_string();
+        let receipt = Key::receipt(&export, &job, part).to_string();
+        assert_eq!(
+            manifests_of(&export.app, export.event),
+            "manifests/app=st-1/event=all/"
+        );
+        assert!(manifest.starts_with(&manifests_of(&export.app, export.event)));
+        assert_eq!(
+            receipts_of(&export, &job),
+            "receipts/app=st-1/event=all/week=2025-01-20/job=fj-2/"
+        );
+        assert!(receipt.starts_with(&receipts_of(&export, &job)));
+        for (kind, key) in [
+            (Kind::Manifests, manifest),
+            (Kind::Claims, Key::claim(&export).to_string()),
+            (Kind::Data, Key::data(&export, &job, part).to_string()),
+            (Kind::Receipts, receipt),
+            (
+                Kind::Quarantine,
+                Key::quarantine(&export, &job, part).to_string(),
+            ),
+        ] {
+            let word = key.split('/').next().unwrap();
+            assert_eq!(all_of(kind, None), format!("{word}/"));
+            assert_eq!(all_of(kind, Some(&export.app)), format!("{word}/app=st-1/"));
+            assert_eq!(
+                files_of(kind, &export),
+                format!("{word}/app=st-1/event=all/week=2025-01-20/")
+            );
+        }
     }
 
     #[test]

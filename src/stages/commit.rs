@@ -127,3 +127,49 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::{Event, Export};
+
+    #[test]
+    fn bytes_are_told_in_two_digits_each() {
+        assert_eq!(hex(&[]), "");
+        assert_eq!(hex(&[0x00, 0x0f, 0xa0, 0xff]), "000fa0ff");
+    }
+
+    #[test]
+    fn a_replacement_lists_all_before_it_the_oldest_first() {
+        let export = Export {
+            app: "st-1".parse().unwrap(),
+            event: Event::All,
+            week: "2025-01-20".parse().unwrap(),
+        };
+        let manifest = |job: &str, supersedes| {
+            let facts = JobFacts {
+                id: job.parse().unwrap(),
+                created_on: None,
+            };
+            let now = "2025-01-27T06:00:00Z".parse().unwrap();
+            Manifest::of(&export, facts, Totals::default(), &[], supersedes, now).unwrap()
+        };
+        let first = superseded(manifest("fj-1", Vec::new()), b"abc");
+        let second = superseded(manifest("fj-2", first), b"");
+        let seen: Vec<_> = second
+            .iter()
+            .map(|old| (old.job.id.as_str(), old.sha256.as_str()))
+            .collect();
+        let expected = [
+            (
+                "fj-1",
+                "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            ),
+            (
+                "fj-2",
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ),
+        ];
+        assert_eq!(seen, expected);
+    }
+}

@@ -640,6 +640,58 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_wish_of_dates_that_leave_nothing_is_refused() {
+        let now = time("2025-01-28T06:00:00Z");
+        for (until, refused) in [
+            ("2025-01-19", true),
+            ("2025-01-20", true),
+            ("2025-01-21", false),
+        ] {
+            let event = serde_json::json!({ "since": "2025-01-20", "until": until });
+            let seen = Request::from_json(&event, now);
+            let nothing = matches!(seen, Err(BadRequest::Nothing { .. }));
+            assert_eq!(
+                (nothing, seen.is_err()),
+                (refused, refused),
+                "{until}: {seen:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wish_narrows_the_scope_and_names_no_app_beyond_it() {
+        let app = |text: &str| -> AppId { text.parse().unwrap() };
+        let scope = Scope {
+            apps: vec![app("st-2"), app("st-1"), app("st-2")],
+            events: vec![Event::ThumbsUp, Event::All, Event::All],
+            ..scope()
+        };
+        let narrowed = |names: &[&str], chosen: &[Event]| {
+            Request::Explicit(Wish {
+                since: date("2025-01-20"),
+                until: None,
+                apps: Some(names.iter().map(|name| app(name)).collect()),
+                events: Some(chosen.to_vec()),
+                replace: false,
+                dry_run: false,
+            })
+        };
+        for (request, apps_seen, events_seen) in [
+            (tick("2025-01-28T06:00:00Z"), &["st-1", "st-2"][..], 2),
+            (wish("2025-01-20", None, false), &["st-1", "st-2"], 2),
+            (narrowed(&["st-2", "st-2"], &[Event::All]), &["st-2"], 1),
+        ] {
+            let expected: Vec<_> = apps_seen.iter().map(|name| app(name)).collect();
+            assert_eq!(apps(&scope, &request), expected, "{request:?}");
+            assert_eq!(events(&scope, &request).len(), events_seen, "{request:?}");
+            assert_eq!(check(&scope, &request), Ok(()), "{request:?}");
+        }
+        let foreign = narrowed(&["st-1", "st-3"], &[Event::All]);
+        let refusal = Err(BadRequest::UnknownApp(app("st-3")));
+        assert_eq!(check(&scope, &foreign), refusal);
+    }
+
     /// What is done at a tick, and for a wish.
     fn deeds(found: &Found, now: Time) -> [String; 2] {
         let requests = [Request::Tick(now), wish("2024-01-01", None, true)];

@@ -595,3 +595,80 @@ async fn quarantine<E: Edges>(
     edges.report(wanted.export, report);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::Event;
+    use crate::kore::job::FileUrl;
+
+    #[test]
+    fn a_file_id_is_told_as_it_is_where_metadata_can_hold_it_and_else_escaped() {
+        for (id, expected) in [
+            ("65f0c1a2-b3.c4_d5~e6", "65f0c1a2-b3.c4_d5~e6"),
+            ("a/b c%", "a%2Fb%20c%25"),
+            ("ü", "%C3%BC"),
+        ] {
+            assert_eq!(encoded(id), expected);
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_a_fragment_says_whose_it_is() {
+        let export = Export {
+            app: "st-1".parse().unwrap(),
+            event: Event::ThumbsUp,
+            week: "2025-01-20".parse().unwrap(),
+        };
+        let file = File {
+            id: "f 1".to_owned(),
+            name: None,
+            url: FileUrl::new("https://h/f"),
+            records: None,
+        };
+        let wanted = Wanted {
+            export: &export,
+            job: &"fj-2".parse().unwrap(),
+            part: Part::new(2, 3).unwrap(),
+            file: &file,
+            cut: None,
+        };
+        let about = about(&wanted, 7);
+        let seen: Vec<_> = about
+            .metadata
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let expected = [
+            ("record-count", "7"),
+            ("file-id", "f%201"),
+            ("job-id", "fj-2"),
+            ("app-id", "st-1"),
+            ("event", "thumbsUp"),
+            ("week", "2025-01-20"),
+            ("window-from", "2025-01-20T00:00:00.000Z"),
+            ("window-to", "2025-01-26T23:59:59.999Z"),
+            ("fragment", "2/3"),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn bytes_are_counted_and_hashed_as_one_text_however_they_arrive() {
+        for pieces in [&["[1, 2]"][..], &["[", "1, ", "", "2]"]] {
+            let mut tally = Tally::new();
+            for piece in pieces {
+                tally.feed(piece.as_bytes()).unwrap();
+            }
+            let facts = tally.finish().unwrap();
+            assert_eq!((facts.records, facts.bytes), (2, 6), "{pieces:?}");
+            assert_eq!(
+                facts.sha256, "3a316d6d3226f84c1e46e4447fa8d5fd800bff4a1bc6498152523cd4a602b69b",
+                "{pieces:?}"
+            );
+            let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, b"[1, 2]");
+            assert_eq!(facts.crc64nvme, Crc64(crc), "{pieces:?}");
+        }
+        assert!(Tally::new().feed(&[b'x'; 64]).is_err());
+    }
+}

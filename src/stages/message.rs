@@ -339,3 +339,148 @@ impl From<Slice> for WireSlice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn start() -> Message {
+        let export = Export {
+            app: "st-1".parse().unwrap(),
+            event: Event::ThumbsUp,
+            week: "2025-01-20".parse().unwrap(),
+        };
+        Message::start(export, "c-1".parse().unwrap(), None)
+    }
+
+    fn at(text: &str) -> Time {
+        text.parse().unwrap()
+    }
+
+    fn look() -> Message {
+        let started_at = at("2025-01-27T06:00:00Z");
+        Message {
+            attempt: 1,
+            hop: 4,
+            first_start: Some(started_at),
+            not_before: Some(at("2025-01-27T07:00:00Z")),
+            weathered: 2,
+            base: Some("e1".parse().unwrap()),
+            work: Work::Look(Looking {
+                id: "fj-1".parse().unwrap(),
+                started_at,
+                looks: 3,
+                percent: Some(12.5),
+                moved_at: at("2025-01-27T06:10:00Z"),
+                puzzled: 1,
+                unanswered: 2,
+            }),
+            ..start()
+        }
+    }
+
+    fn copy() -> Message {
+        let fragment = |(number, id): (u32, &str)| Fragment {
+            number,
+            file_id: id.to_owned(),
+        };
+        let slice = Slice {
+            job: "fj-1".parse().unwrap(),
+            of: 3,
+            fragments: [(1, "a"), (3, "c")].map(fragment).to_vec(),
+            fruitless: 1,
+            troubled: 2,
+        };
+        start().with(Work::Copy(slice))
+    }
+
+    #[test]
+    fn a_message_reads_back_as_it_was_written() {
+        for message in [start(), look(), copy()] {
+            let body = message.to_json();
+            assert_eq!(Message::from_json(&body), Ok(message), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_first_message_says_what_is_to_be_archived_and_no_more() {
+        let seen: Value = serde_json::from_str(&start().to_json()).unwrap();
+        let expected = json!({
+            "version": 1, "stage": "poll", "app": "st-1", "event": "thumbsUp",
+            "week": "2025-01-20", "chain": "c-1", "attempt": 0, "hop": 0,
+        });
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn the_next_message_is_a_hop_on_due_at_once_and_otherwise_the_same() {
+        let expected = Message {
+            hop: 5,
+            not_before: None,
+            weathered: 0,
+            work: Work::Start,
+            ..look()
+        };
+        assert_eq!(look().with(Work::Start), expected);
+    }
+
+    /// How a message is read in which one value is another.
+    fn read(message: &Message, pointer: &str, value: Value) -> Result<Message, Unreadable> {
+        let mut wire: Value = serde_json::from_str(&message.to_json()).unwrap();
+        *wire.pointer_mut(pointer).unwrap() = value;
+        Message::from_json(&wire.to_string())
+    }
+
+    #[test]
+    fn a_number_out_of_its_range_is_refused_by_name() {
+        for (message, pointer, good, bad) in [
+            (start(), "/attempt", json!(3), json!(4)),
+            (start(), "/hop", json!(2_001), json!(2_002)),
+            (look(), "/job/percent", json!(0.0), json!(-0.1)),
+            (look(), "/job/percent", json!(100.0), json!(100.1)),
+            (copy(), "/slice/of", json!(10_000), json!(10_001)),
+            (copy(), "/slice/of", json!(3), json!(0)),
+            (copy(), "/slice/fragments/1/number", json!(3), json!(4)),
+            (copy(), "/slice/fragments/1/number", json!(2), json!(0)),
+            // Distinct, in number and file id.
+            (copy(), "/slice/fragments/1/number", json!(2), json!(1)),
+            (copy(), "/slice/fragments/1/fileId", json!("b"), json!("a")),
+            (
+                copy(),
+                "/slice/fragments",
+                json!([{ "number": 2, "fileId": "b" }]),
+                json!([]),
+            ),
+        ] {
+            let read = |value: &Value| read(&message, pointer, value.clone());
+            assert!(read(&good).is_ok(), "{pointer} {good}: {:?}", read(&good));
+            let refused = matches!(read(&bad), Err(Unreadable::Range(_)));
+            assert!(refused, "{pointer} {bad}: {:?}", read(&bad));
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_version_or_shape_is_refused() {
+        for version in [0, 2] {
+            let seen = read(&start(), "/version", json!(version));
+            assert_eq!(seen, Err(Unreadable::Version(version)));
+        }
+        for (message, pointer, value) in [
+            (start(), "/version", json!(null)),
+            (start(), "/stage", json!("copy")),
+            (look(), "/stage", json!("copy")),
+            (copy(), "/stage", json!("poll")),
+            (copy(), "/slice/fragments/0", json!({ "number": 1 })),
+        ] {
+            let seen = read(&message, pointer, value.clone());
+            let refused = matches!(seen, Err(Unreadable::Shape(_)));
+            assert!(refused, "{pointer} {value}: {seen:?}");
+        }
+        assert!(matches!(
+            Message::from_json("<html>"),
+            Err(Unreadable::Shape(_))
+        ));
+    }
+}

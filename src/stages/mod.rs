@@ -425,7 +425,89 @@ pub(crate) fn new_chain<E: Edges>(edges: &E) -> ChainId {
 
 #[cfg(test)]
 mod tests {
+    use super::message::{Looking, Slice};
     use super::*;
+    use crate::export::Event;
+
+    fn now() -> Time {
+        "2025-01-27T06:00:00Z".parse().unwrap()
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_claim_outlives_the_delivery_of_the_next_message_or_as_long_as_it_is_renewed() {
+        let looking = Work::Look(Looking {
+            id: "fj-1".parse().unwrap(),
+            started_at: now(),
+            looks: 0,
+            percent: None,
+            moved_at: now(),
+            puzzled: 0,
+            unanswered: 0,
+        });
+        let copying = Work::Copy(Slice {
+            job: "fj-1".parse().unwrap(),
+            of: 1,
+            fragments: Vec::new(),
+            fruitless: 0,
+            troubled: 0,
+        });
+        let delivery = Lease::Delivery {
+            poll: seconds(60),
+            copy: seconds(5_400),
+        };
+        let renewed = Lease::Renewed(seconds(30));
+        for (lease, work, span) in [
+            (delivery, Work::Start, 360),
+            (delivery, looking, 360),
+            (delivery, copying.clone(), 5_700),
+            (renewed, Work::Start, 30),
+            (renewed, copying, 30),
+        ] {
+            let until = lease.until(now(), &work, seconds(300));
+            assert_eq!(until, now().after(seconds(span)), "{lease:?} {work:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_ends_after_its_deadline_or_its_last_hop() {
+        let rules = Rules {
+            stall: seconds(7_200),
+            deadline: seconds(36 * 3_600),
+            poll_limit: seconds(30),
+            lease: Lease::Renewed(seconds(30)),
+        };
+        let export = Export {
+            app: "st-1".parse().unwrap(),
+            event: Event::All,
+            week: "2025-01-20".parse().unwrap(),
+        };
+        let chain: ChainId = "c-1".parse().unwrap();
+        for (hop, started_ago, words) in [
+            (0, None, None),
+            (MOST_HOPS - 1, None, None),
+            (MOST_HOPS, None, Some("2000 messages")),
+            (1, Some(36 * 3_600 - 1), None),
+            (1, Some(36 * 3_600), Some("not archived 36 hours after")),
+        ] {
+            let message = Message {
+                hop,
+                first_start: started_ago.map(|span| now().before(seconds(span))),
+                ..Message::start(export.clone(), chain.clone(), None)
+            };
+            let reason = exhausted(&message, &rules, now());
+            match words {
+                None => assert_eq!(reason, None, "{hop} {started_ago:?}"),
+                Some(words) => assert!(
+                    reason.as_ref().is_some_and(|reason| reason.contains(words)),
+                    "{hop} {started_ago:?}: {reason:?}"
+                ),
+            }
+        }
+    }
 
     #[test]
     fn a_slice_is_a_minutes_work_until_a_job_would_have_more_than_fifty() {

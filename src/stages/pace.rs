@@ -119,6 +119,28 @@ mod tests {
     }
 
     #[test]
+    fn jitter_is_a_twentieth_to_either_side_whatever_the_random_bits() {
+        for (random, millis) in [
+            (0, 950_000),
+            (500, 975_000),
+            (1_000, 1_000_000),
+            (1_999, 1_049_950),
+            (2_000, 950_000),
+            (u64::MAX - u64::MAX % 2_000 + 1_000, 1_000_000),
+        ] {
+            let pause = jittered(seconds(1_000), random);
+            let off = pause.abs_diff(Duration::from_millis(millis));
+            assert!(off < Duration::from_millis(1), "{random}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_is_looked_at_soon_after_its_start_and_never_at_once() {
+        assert_eq!(first_look(), seconds(3));
+        assert_eq!(next_look(Duration::ZERO, Some(0.0), 0), seconds(3));
+    }
+
+    #[test]
     fn a_host_may_ask_for_an_hour_and_no_more() {
         for (retry_after, waits) in [
             (None, None),

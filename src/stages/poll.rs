@@ -641,9 +641,49 @@ mod tests {
             };
             let decision = decide(&looking, Ok(job(status, percent)), now(), &rules(), 0);
             assert_eq!(kind(&decision), expected, "{percent} {moved}");
-            if let Decision::Again { delay, .. } = decision {
-                assert!(delay <= rules().stall, "{delay:?}");
+            match decision {
+                Decision::Again { delay, .. } => assert!(delay <= rules().stall, "{delay:?}"),
+                Decision::Restart(why) => {
+                    assert!(moved < 120 || why.contains("for 120 minutes"), "{why}");
+                }
+                other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn answers_that_make_no_sense_are_counted_and_spaced() {
+        for (puzzled, low, high) in [(0, 4, 6), (1, 9, 11), (3, 38, 42)] {
+            let looking = Looking {
+                puzzled,
+                ..looking()
+            };
+            let answer = Ok(success(&["a"], Some(2), None));
+            match decide(&looking, answer, now(), &rules(), 1_000) {
+                Decision::Again { looking, delay } => {
+                    assert_eq!(looking.puzzled, puzzled + 1);
+                    assert!((low..=high).contains(&delay.as_secs()), "{delay:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_claim_of_a_message_at_work_is_good_until_it_would_be_delivered_again() {
+        let delivery = Lease::Delivery {
+            poll: Duration::from_secs(60),
+            copy: Duration::from_secs(5_400),
+        };
+        for (lease_of, span) in [
+            (delivery, minutes(1)),
+            (Lease::Renewed(minutes(3)), minutes(3)),
+        ] {
+            let rules = Rules {
+                lease: lease_of,
+                ..rules()
+            };
+            assert_eq!(lease(&rules, now()), now().after(span), "{lease_of:?}");
         }
     }
 

@@ -171,7 +171,7 @@ fn local_runs_side_by_side_leave_each_others_exports_alone_while_they_live() {
 
 #[test]
 fn local_runs_that_are_killed_at_any_moment_are_carried_on_by_the_next() {
-    let ended = laptops(number("LAPTOPS").unwrap_or(300), true);
+    let ended = laptops(number("LAPTOPS").unwrap_or(100), true);
     let sum = |of: fn(&laptops::Ended) -> u64| ended.iter().map(of).sum::<u64>();
     println!(
         "{} worlds of laptops: {} effects, {} faults, {} processes killed, {} weeks archived, {} \

@@ -552,7 +552,7 @@ fn outside(
     out: mpsc::UnboundedSender<(Message, Duration)>,
 ) -> Arc<Outside> {
     let heard = Heard::default();
-    let minutes = |n| Duration::from_mins(n);
+    let minutes = Duration::from_mins;
     Arc::new(Outside {
         kore: Overheard {
             client,

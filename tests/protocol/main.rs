@@ -4,6 +4,9 @@
 //! - `cargo test --test protocol`: so many seeds, and every path through a small scope.
 //! - `SEED=4711 cargo test --test protocol seed`: one seed, with its whole history.
 //! - `SEEDS=100000 cargo test --release --test protocol seed -- --nocapture`: as many as you like.
+//! - `cargo test --release --test protocol every_path_with -- --ignored --nocapture`: two faults and two
+//!   pre-emptions; `SCOPE_WORST=1` with the worst kinds only, `SCENE=Two` elsewhere, `SCOPE_TOGETHER=3`
+//!   with fewer at once.
 
 mod edge;
 mod fault;
@@ -320,7 +323,7 @@ fn every_path_through_a_small_scope_holds() {
 }
 
 #[test]
-#[ignore = "takes minutes with optimised code, hours without"]
+#[ignore = "takes minutes with the worst kinds and optimised code, hours with all"]
 fn every_path_with_two_faults_and_two_preemptions_holds() {
     let scenes: Vec<_> = match std::env::var("SCENE") {
         Err(_) => vec![Scene::One],

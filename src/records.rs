@@ -839,6 +839,26 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_and_follows_a_value_is_judged_as_the_oracle_does_wherever_a_block_ends() {
+        for text in [
+            "[1 2]",
+            "[1 ,2]",
+            "[0 1]",
+            "[-1.5e3\n ]",
+            "[tru e]",
+            "[true 1]",
+            "[\"a\" 1]",
+            "[1 ] 2",
+        ] {
+            for shift in 0..=BLOCK {
+                let text = " ".repeat(shift) + text;
+                let verdict = count_at_once(&text).ok();
+                assert_eq!(verdict, oracle(text.as_bytes()), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn a_block_of_nothing_but_quotes_is_judged_as_the_oracle_does() {
         for (before, after) in [("[", "]"), ("[\"", "\"]"), ("[1,", "]")] {
             let blank = " ".repeat(BLOCK - before.len());
@@ -856,7 +876,7 @@ mod tests {
     #[test]
     fn characters_across_the_border_of_two_blocks_are_judged_as_the_oracle_does() {
         let whole = "é日😀\u{800}\u{D7FF}\u{10000}\u{10FFFF}";
-        let cases: [(&[u8], usize); 11] = [
+        let cases: [(&[u8], usize); 15] = [
             (whole.as_bytes(), whole.len()),
             // What is broken, and at which of its bytes that shows.
             (b"\xE6\x97", 2),         // cut
@@ -869,6 +889,11 @@ mod tests {
             (b"\xF4\x90\x80\x80", 1), // beyond the last
             (b"\xF5\x80\x80\x80", 0), // beyond the last
             (b"\xC3\xA9\xA9", 2),     // one too many
+            // Not gone on with, and what is there instead is out of bounds as well.
+            (b"\xE0A\x80", 1),
+            (b"\xED\xC3\x80", 1),
+            (b"\xF0A\x80\x80", 1),
+            (b"\xF4\xC3\x80\x80", 1),
         ];
         for place in BLOCK - 5..BLOCK + 2 {
             for (character, right) in cases {

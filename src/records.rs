@@ -729,7 +729,7 @@ mod tests {
     #[test]
     fn what_is_not_an_array_is_refused_with_place_and_cause_and_without_content() {
         let deep = "[".repeat(5000);
-        let cases: [(&[u8], &str); 20] = [
+        let cases: [(&[u8], &str); 21] = [
             (b"", "it ends after 0 bytes, before the array does"),
             (
                 b" [{\"a\":1}, {\"b\": \"secret",
@@ -784,6 +784,11 @@ mod tests {
                 b"[\"\\u12G4\"]",
                 "byte 6 is 'G', expected a hexadecimal digit",
             ),
+            // Wrong in two ways: the escape is named.
+            (
+                b"[\"\\\n\"]",
+                "byte 3 is 0x0A, expected one of \"\\/bfnrtu after a backslash",
+            ),
             (b"[\"\xC3(\"]", "byte 3 is not UTF-8"),
             (deep.as_bytes(), "byte 4096 opens more than 4096 brackets"),
         ];
@@ -818,9 +823,60 @@ mod tests {
     }
 
     #[test]
+    fn escapes_across_the_border_of_two_blocks_are_judged_as_the_oracle_does() {
+        for place in BLOCK - 7..=BLOCK {
+            for escape in [r"\u00e9", r"\ud83d\ude00", r"\\\n", r"\n"] {
+                for wrong in 0..=escape.len() {
+                    let mut text = format!("[\"{}{escape}\"]", "-".repeat(place - 2)).into_bytes();
+                    // At the end of the escape nothing is wrong: that quote is one of two.
+                    text[place + wrong] = if wrong < escape.len() { b'x' } else { b'"' };
+                    let verdict = count_at_once(&text);
+                    assert_eq!(verdict.ok(), oracle(&text), "{text:?}");
+                    assert_eq!(count(&text, &[1]), verdict, "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_ends_and_follows_a_value_is_judged_as_the_oracle_does_wherever_a_block_ends() {
+        for text in [
+            "[1 2]",
+            "[1 ,2]",
+            "[0 1]",
+            "[-1.5e3\n ]",
+            "[tru e]",
+            "[true 1]",
+            "[\"a\" 1]",
+            "[1 ] 2",
+        ] {
+            for shift in 0..=BLOCK {
+                let text = " ".repeat(shift) + text;
+                let verdict = count_at_once(&text).ok();
+                assert_eq!(verdict, oracle(text.as_bytes()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_nothing_but_quotes_is_judged_as_the_oracle_does() {
+        for (before, after) in [("[", "]"), ("[\"", "\"]"), ("[1,", "]")] {
+            let blank = " ".repeat(BLOCK - before.len());
+            for (begins, quotes) in [(0, BLOCK), (0, BLOCK - 1), (1, BLOCK)] {
+                let text = format!(
+                    "{before}{}{}{after}",
+                    &blank[begins..],
+                    "\"".repeat(quotes + begins)
+                );
+                assert_eq!(count_at_once(&text).ok(), oracle(text.as_bytes()), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn characters_across_the_border_of_two_blocks_are_judged_as_the_oracle_does() {
         let whole = "é日😀\u{800}\u{D7FF}\u{10000}\u{10FFFF}";
-        let cases: [(&[u8], usize); 11] = [
+        let cases: [(&[u8], usize); 15] = [
             (whole.as_bytes(), whole.len()),
             // What is broken, and at which of its bytes that shows.
             (b"\xE6\x97", 2),         // cut
@@ -833,6 +889,11 @@ mod tests {
             (b"\xF4\x90\x80\x80", 1), // beyond the last
             (b"\xF5\x80\x80\x80", 0), // beyond the last
             (b"\xC3\xA9\xA9", 2),     // one too many
+            // Not gone on with, and what is there instead is out of bounds as well.
+            (b"\xE0A\x80", 1),
+            (b"\xED\xC3\x80", 1),
+            (b"\xF0A\x80\x80", 1),
+            (b"\xF4\xC3\x80\x80", 1),
         ];
         for place in BLOCK - 5..BLOCK + 2 {
             for (character, right) in cases {

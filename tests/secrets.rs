@@ -99,13 +99,13 @@ impl Heard {
 
     /// An error in every way that it may be shown, with its causes.
     fn error(&self, who: &'static str, error: &(dyn Error + 'static)) {
-        let mut text = format!("{error:?} {error:#?}");
+        let mut said = vec![format!("{error:?} {error:#?}")];
         let mut cause = Some(error);
         while let Some(error) = cause {
-            text.push_str(&format!(" <- {error}"));
+            said.push(error.to_string());
             cause = error.source();
         }
-        lock(&self.0).push((who, text));
+        lock(&self.0).push((who, said.join(" <- ")));
     }
 
     fn count(&self, who: &str, of: &str) -> usize {
@@ -263,7 +263,7 @@ impl Clock {
         });
         Self {
             began: Instant::now(),
-            base: "2025-07-30T09:00:00Z".parse().unwrap(),
+            base: Time::now(),
         }
     }
 
@@ -403,11 +403,8 @@ fn secrets(wire: &str) -> (BTreeSet<String>, BTreeSet<String>) {
 
 /// Which of the secrets stand in a text.
 fn found<'a>(text: &str, secrets: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
-    let mut secrets = secrets.into_iter();
-    secrets
-        .by_ref()
-        .filter(|secret| text.contains(secret.as_str()))
-        .collect()
+    let stands = |secret: &&String| text.contains(secret.as_str());
+    secrets.into_iter().filter(stands).collect()
 }
 
 /// Every file below a folder, by its path.
@@ -479,8 +476,8 @@ async fn archive(
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
+/// Keeps everything that is logged, by whatever means, and everything that a panic says.
+fn overhear() -> Sink {
     let log = Sink::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -496,7 +493,18 @@ async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
         let _ = writeln!(said.clone(), "{panic} {panic:?}");
         eprintln!("{panic}");
     }));
+    log
+}
 
+fn credentials(secret: &str) -> Credentials {
+    Credentials {
+        client_id: "cs-1".to_owned(),
+        client_secret: secret.into(),
+    }
+}
+
+/// A host, a relay before it, and a client of that.
+async fn served() -> (Arc<Mutex<Host>>, Arc<Relay>, Client<Fixed>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let host_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -507,51 +515,57 @@ async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
         requests: AtomicUsize::new(0),
     });
     tokio::spawn(Arc::clone(&relay).serve(listener));
-    let credentials = |secret: &str| Credentials {
-        client_id: "cs-1".to_owned(),
-        client_secret: secret.into(),
-    };
     let plan = Plan {
         credentials: credentials(CLIENT_SECRET),
         records_per_week: 20..=40,
         records_per_fragment: 10,
         record_bytes: 2_048..=2_100,
-        link_lifetime: Duration::from_mins(1),
-        drip_time: Duration::from_millis(500),
+        job_time: Duration::ZERO,
+        fragment_time: Duration::ZERO,
+        // A minute of the host is too long here; 429 is among the faults.
+        limits: None,
+        link_lifetime: Duration::from_secs(2),
+        drip_time: Duration::from_millis(20),
         ..Plan::default()
     };
     let host = Arc::new(Mutex::new(Host::new(plan, &base)));
-    let clock = Clock::start();
-    tokio::spawn(serve(host_listener, Arc::clone(&host), move || clock.now()));
+    // Tokens are of the real time, and so is the host.
+    tokio::spawn(serve(host_listener, Arc::clone(&host), Time::now));
 
-    let heard = Heard::default();
     let own = CredentialSet::from_values(
         None,
         Some("cs-1".to_owned()),
         Some(CLIENT_SECRET.to_owned()),
-        clock.now(),
+        Time::now(),
     )
     .unwrap();
-    heard.say("credentials", &own);
     let url = HostUrl::parse(&base, true).unwrap();
     let hosts = FileHosts::standard(&url);
     let client = Client::new(url, hosts, true, Fixed::new(own)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (out, mut inbox) = mpsc::unbounded_channel();
-    let minutes = |n| Duration::from_mins(n);
-    let outside = Arc::new(Outside {
+    (host, relay, client)
+}
+
+/// What the stages see: everything is overheard.
+fn outside(
+    client: Client<Fixed>,
+    folder: &Path,
+    out: mpsc::UnboundedSender<(Message, Duration)>,
+) -> Arc<Outside> {
+    let heard = Heard::default();
+    let minutes = Duration::from_mins;
+    Arc::new(Outside {
         kore: Overheard {
             client,
             heard: heard.clone(),
         },
-        archive: Folder::open(folder.path()).unwrap(),
+        archive: Folder::open(folder).unwrap(),
         queue: Post {
             out,
             heard: heard.clone(),
         },
         rules: Rules {
-            stall: minutes(2),
-            deadline: minutes(6),
+            stall: minutes(1),
+            deadline: minutes(3),
             poll_limit: minutes(1),
             lease: Lease::Delivery {
                 poll: minutes(1),
@@ -559,11 +573,45 @@ async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
             },
         },
         budget: Budget::new(64 << 20, 8),
-        clock,
-        heard: heard.clone(),
+        clock: Clock::start(),
+        heard,
         panics: AtomicBool::new(true),
-    });
+    })
+}
 
+/// Whether everything was said that is to be searched.
+fn assert_much_was_said(heard: &Heard, logged: &str) {
+    for (who, of) in [
+        ("start", "Unauthorized"),
+        ("start", "Unclear"),
+        ("look", "Limited"),
+        ("look", "Unclear"),
+        ("open", "Refused"),
+        ("report", "Quarantined"),
+        ("report", "Committed"),
+        ("letter", "401"),
+        ("letter", "3 jobs were tried"),
+        ("panic", "a defect, met with bytes"),
+        ("message", "poll"),
+        ("message", "copy"),
+    ] {
+        assert!(
+            heard.count(who, of) > 0,
+            "nothing like {of:?} was heard of {who}"
+        );
+    }
+    for target in ["insights_archive", "hyper", "a defect, met with bytes"] {
+        assert!(logged.contains(target), "nothing of {target} was logged");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
+    let log = overhear();
+    let (host, relay, client) = served().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (out, mut inbox) = mpsc::unbounded_channel();
+    let outside = outside(client, folder.path(), out);
     let rounds = [
         (Faults::none(), Echo::Nothing, "2025-01-06", "2025-01-20"),
         (
@@ -592,44 +640,16 @@ async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
 
     let wire = relay.wire.text();
     let (tokens, signatures) = secrets(&wire);
-    assert!(
-        tokens.len() > 50 && signatures.len() > 20,
-        "{tokens:?} {signatures:?}"
-    );
+    let passed = (tokens.len(), signatures.len());
+    assert!(passed.0 > 50 && passed.1 > 20, "{passed:?} on the wire");
     // What is searched for can be found.
     assert_eq!(found(&wire, &tokens).len(), tokens.len());
     assert_eq!(found(&wire, &signatures).len(), signatures.len());
-    for (who, of) in [
-        ("start", "Unauthorized"),
-        ("start", "Unclear"),
-        ("look", "Limited"),
-        ("look", "Unclear"),
-        ("open", "Refused"),
-        ("report", "Quarantined"),
-        ("report", "Committed"),
-        ("letter", "Unauthorized"),
-        ("letter", "3 jobs were tried"),
-        ("panic", "a defect, met with bytes"),
-        ("message", "poll"),
-        ("message", "copy"),
-    ] {
-        let of = if (who, of) == ("letter", "Unauthorized") {
-            "refused"
-        } else {
-            of
-        };
-        assert!(
-            heard.count(who, of) > 0,
-            "nothing like {of:?} was heard of {who}"
-        );
-    }
     let logged = log.text();
-    for target in ["insights_archive", "hyper", "a defect, met with bytes"] {
-        assert!(logged.contains(target), "nothing of {target} was logged");
-    }
+    assert_much_was_said(&outside.heard, &logged);
 
     let mut texts = vec![("the log".to_owned(), logged)];
-    let heard = std::mem::take(&mut *lock(&heard.0));
+    let heard = std::mem::take(&mut *lock(&outside.heard.0));
     texts.extend(
         heard
             .into_iter()

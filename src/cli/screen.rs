@@ -58,6 +58,11 @@ impl Screen {
             .with_default(level.min(LevelFilter::from_level(Level::WARN)))
             // It warns of every place where there are no credentials; what is missing is said in the end.
             .with_target("aws_config", level.min(LevelFilter::ERROR))
+            // It warns of each object whose checksum is not of the whole; `verify` reads and hashes those.
+            .with_target(
+                "aws_sdk_s3::http_response_checksum",
+                level.min(LevelFilter::ERROR),
+            )
             .with_target(env!("CARGO_CRATE_NAME"), level);
         tracing_subscriber::registry()
             .with(lines)

@@ -66,7 +66,7 @@ def findings(say, place, *options):
     """The exit status of `verify --json`, what it found by key, and its summary."""
     code, out, err = say("verify", "--archive", place, "--json", *options)
     lines = [json.loads(text) for text in out.splitlines()]
-    assert lines, err
+    assert lines and "warning" not in err, err
     summary = lines.pop()
     assert summary["kind"] == "summary" and summary["findings"] == len(lines)
     assert {found["kind"] for found in lines} <= {"finding"}
@@ -271,7 +271,10 @@ def test_a_run_archives_into_a_bucket_and_a_second_one_finds_nothing_to_do(stack
     sizes = [fragment["bytes"] for one in made for fragment in one["fragments"]]
     assert max(sizes) > 8 << 20 > min(sizes), sizes
     code, found, summary = findings(say, place)
-    assert (code, found, summary["read"]) == (0, {}, 0)
+    # Of an object of several parts S3 keeps the checksum of the whole, as it is asked to; the local AWS that of the
+    # parts' checksums, which proves nothing: those are read.
+    large = sum(size for size in sizes if size > 8 << 20)
+    assert (code, found, summary["read"]) == (0, {}, large)
     code, found, summary = findings(say, place, "--deep")
     assert (code, found, summary["read"]) == (0, {}, sum(sizes))
     code, out, err = run()

@@ -74,7 +74,7 @@ def shell(stack, program, tmp_path_factory):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 

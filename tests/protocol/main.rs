@@ -4,6 +4,9 @@
 //! - `cargo test --test protocol`: so many seeds, and every path through a small scope.
 //! - `SEED=4711 cargo test --test protocol seed`: one seed, with its whole history.
 //! - `SEEDS=100000 cargo test --release --test protocol seed -- --nocapture`: as many as you like.
+//! - `cargo test --release --test protocol every_path_with -- --ignored --nocapture`: two faults and two
+//!   pre-emptions; `SCOPE_WORST=1` with the worst kinds only, `SCENE=Two` elsewhere, `SCOPE_TOGETHER=3`
+//!   with fewer at once.
 
 mod edge;
 mod fault;
@@ -171,7 +174,7 @@ fn local_runs_side_by_side_leave_each_others_exports_alone_while_they_live() {
 
 #[test]
 fn local_runs_that_are_killed_at_any_moment_are_carried_on_by_the_next() {
-    let ended = laptops(number("LAPTOPS").unwrap_or(300), true);
+    let ended = laptops(number("LAPTOPS").unwrap_or(100), true);
     let sum = |of: fn(&laptops::Ended) -> u64| ended.iter().map(of).sum::<u64>();
     println!(
         "{} worlds of laptops: {} effects, {} faults, {} processes killed, {} weeks archived, {} \
@@ -320,7 +323,7 @@ fn every_path_through_a_small_scope_holds() {
 }
 
 #[test]
-#[ignore = "takes minutes with optimised code, hours without"]
+#[ignore = "takes minutes with the worst kinds and optimised code, hours with all"]
 fn every_path_with_two_faults_and_two_preemptions_holds() {
     let scenes: Vec<_> = match std::env::var("SCENE") {
         Err(_) => vec![Scene::One],

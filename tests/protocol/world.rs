@@ -342,9 +342,19 @@ impl State {
     /// Sends all dead letters again.
     pub fn redrive(&mut self) {
         for letter in std::mem::take(&mut self.sqs.dead) {
-            // No letter tells of it any more.
+            let now = self.elapsed();
+            let skew = self.bounds.skew;
+            let alive = self
+                .claim(&letter.export)
+                .is_some_and(|claim| claim.until.after(skew) > self.now());
             if let Some(watch) = self.watches.get_mut(&letter.export) {
+                // No letter tells of it any more.
                 watch.letters.clear();
+                if alive {
+                    // Sent again too early: the claim of the chain that gave up could not be marked, and
+                    // what was sent ends at it. The next tick finds the week missing.
+                    watch.letters.push(now);
+                }
             }
             match Message::from_json(&letter.body) {
                 Ok(message) => {

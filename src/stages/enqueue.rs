@@ -435,6 +435,10 @@ fn may_replace(scope: &Scope, request: &Request, week: Week, now: Time) -> bool 
     }
 }
 
+/// How far the clocks of functions may differ: what waits for a claim to lapse waits this much longer,
+/// for where it still looks alive the chain that was asked for would end in silence.
+const CLOCKS: Duration = Duration::from_secs(5);
+
 /// What is done about a due week. Pure.
 fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) -> Deed {
     let explicit = matches!(request, Request::Explicit(_));
@@ -466,7 +470,7 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
         (live, _) => Deed::Enqueue {
             base,
             failed_before: failures > 0,
-            not_before: live,
+            not_before: live.map(|until| until.after(CLOCKS)),
         },
     }
 }

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use insights_archive::archive::Key;
+use bytes::Bytes;
 use insights_archive::archive::folder::Folder;
+use insights_archive::archive::key::Part;
 use insights_archive::archive::manifest::{self, Manifest};
+use insights_archive::archive::{About, Archive as _, Created, Key};
 use insights_archive::export::{Event, Export, Time, parse_date};
 use insights_archive::host::Host;
 use insights_archive::host::faults::{Fault, Faults};
@@ -128,6 +130,44 @@ async fn four_weeks_are_archived_and_a_second_run_finds_nothing_to_do() {
     let again = archive_all(&host, clock, folder.path(), &request).await;
     assert!(again.ends.is_empty());
     assert_eq!(again.summary.exports[0].archived, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_holds_another_file_is_left_alone_and_the_week_stands_by_a_new_job() {
+    // Two hosts with one plan name their jobs alike: the first one tells where the second will write.
+    let host = || {
+        let host = Host::new(Plan::default(), "https://files.kore.ai");
+        Arc::new(Mutex::new(host))
+    };
+    let request = wish("2025-06-02", "2025-06-09");
+    let told = tempfile::tempdir().unwrap();
+    let finished = archive_all(&host(), clock(), told.path(), &request).await;
+    let (export, _) = finished.ends.first_key_value().unwrap();
+    let first = manifest(told.path(), export);
+    let of = u32::try_from(first.fragments.len()).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let key = Key::data(export, &first.job.id, Part::new(1, of).unwrap());
+    // It agrees with itself, and is not the file.
+    let about = About {
+        metadata: vec![
+            ("file-id", "another".to_owned()),
+            ("record-count", "1".to_owned()),
+        ],
+        crc64nvme: None,
+    };
+    let other = Folder::open(folder.path()).unwrap();
+    let created = other.create(&key, Bytes::from_static(b"[{}]"), &about);
+    assert!(matches!(created.await.unwrap(), Created::Written(_)));
+
+    let finished = archive_all(&host(), clock(), folder.path(), &request).await;
+    assert!(failures(&finished).is_empty(), "{:?}", failures(&finished));
+    let second = manifest(folder.path(), export);
+    assert!(second.verified, "{:?}", second.discrepancies);
+    assert_ne!(second.job.id, first.job.id);
+    assert_eq!(second.archived, first.archived);
+    let left = std::fs::read(folder.path().join(key.as_str())).unwrap();
+    assert_eq!(left, b"[{}]");
 }
 
 #[tokio::test(start_paused = true)]

@@ -189,6 +189,8 @@ fn local_runs_that_are_killed_at_any_moment_are_carried_on_by_the_next() {
         sum(|ended| u64::from(ended.adopted)),
         ended.iter().map(|ended| ended.healed_after).max(),
     );
+    // What a killed run had started is not started anew.
+    assert!(sum(|ended| u64::from(ended.adopted)) > 0);
 }
 
 #[test]

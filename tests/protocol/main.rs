@@ -156,7 +156,9 @@ fn laptops(seeds: u64, faults: bool) -> Vec<laptops::Ended> {
     for (seed, ended) in &all {
         if let Some(law) = &ended.violation {
             let history = laptops::run(*seed, faults, true).history;
-            panic!("{history}\nlaptops, seed {seed}, faults {faults}: {law}");
+            panic!(
+                "{history}\nlaptops, seed {seed}, faults {faults}: {law} (above, the same run again)"
+            );
         }
     }
     all.into_iter().map(|(_, ended)| ended).collect()
@@ -289,8 +291,6 @@ fn a_seed_decides_everything() {
     for seed in 0..5 {
         let digests = [false, true].map(|log| run(seed, Faults::Any, log).digest);
         assert_eq!(digests[0], digests[1], "seed {seed}");
-        let digests = [false, true].map(|log| laptops::run(seed, true, log).digest);
-        assert_eq!(digests[0], digests[1], "laptops, seed {seed}");
     }
 }
 

@@ -26,6 +26,7 @@ from pathlib import Path
 STAGES = ["--lib", "stages"]
 PROTOCOL = ["--test", "protocol", "--", "--skip", "every_path"]
 PIPELINE = ["--test", "pipeline", "--"]
+SECRETS = ["--test", "secrets", "--"]
 SCOPE = ["--test", "protocol", "--", "every_path"]
 
 # Two safeguards have no mutation, for either is enough by itself: the base of a replacement is compared before
@@ -130,7 +131,7 @@ MUTATIONS = [
     ("hop cap", "src/stages/mod.rs",
      "    if message.hop >= MOST_HOPS {", "    if false && message.hop >= MOST_HOPS {", [STAGES]),
     ("three jobs a chain", "src/stages/mod.rs",
-     "    if message.attempt >= MOST_ATTEMPTS {", "    if false && message.attempt >= MOST_ATTEMPTS {", [PROTOCOL]),
+     "    if message.attempt >= MOST_ATTEMPTS {", "    if false && message.attempt >= MOST_ATTEMPTS {", [SECRETS]),
     ("three jobs a chain, starting", "src/stages/poll.rs",
      "    if spent >= MOST_ATTEMPTS {", "    if false && spent >= MOST_ATTEMPTS {", [PROTOCOL]),
     ("dead letter", "src/stages/mod.rs",
@@ -165,7 +166,7 @@ SEEDS = ["40", "400"]
 LONGEST = 1800
 # The simulator runs longer than it takes to optimise it a little.
 BUILD = ["cargo", "test", "--no-run", "--message-format", "json", "--lib", "--test", "protocol",
-         "--test", "pipeline",
+         "--test", "pipeline", "--test", "secrets",
          "--config", "profile.dev.package.insights-archive.opt-level=1",
          "--config", "profile.dev.package.insights-archive.debug=0"]
 SWITCH = """

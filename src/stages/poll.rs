@@ -425,6 +425,9 @@ async fn send_slices<E: Edges>(
 
 /// Somebody else wrote the claim in between: the same message again, to decide afresh.
 async fn again<E: Edges>(edges: &E, message: &Message) -> Result<Outcome, StageError> {
+    if let Some(reason) = exhausted(message, edges.rules(), edges.now()) {
+        return give_up(edges, message, reason, false).await;
+    }
     let delay = pace::jittered(pace::first_look(), edges.random());
     send_after(edges, message.with(message.work.clone()), delay).await
 }

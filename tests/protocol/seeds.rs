@@ -140,6 +140,15 @@ pub fn first_messages(weeks: u32) -> (Time, Vec<Message>) {
     })
 }
 
+/// How many messages of one export may be under way at once. While the archive is away no fence can be
+/// read, and a message that is delivered again is sent again.
+fn most_in_flight(outages: &[(Duration, Duration, Fault)]) -> u32 {
+    let away = outages
+        .iter()
+        .any(|(.., kind)| *kind == Fault::ArchiveOutage);
+    if away { 1_000 } else { 100 }
+}
+
 /// What happens at a time of the calendar.
 enum Planned {
     Enqueue(Request),
@@ -171,7 +180,9 @@ struct Run {
     /// Ticks to come: when, and the time that each was planned for.
     ticks: BTreeMap<(Duration, u64), Planned>,
     planned: u64,
-    /// How often in a row each export had been given up when the faults stopped.
+    /// When the faults stopped, or a person sent the dead letters again after that for the last time.
+    undisturbed_since: Duration,
+    /// How often in a row each export had been given up at that time.
     failures: BTreeMap<Export, u32>,
     next_day: Duration,
     fair: bool,
@@ -249,7 +260,7 @@ impl Run {
             deadline: rules.deadline,
             held: COPY_VISIBILITY + 2 * HOUR,
             skew: Duration::from_millis(2 * skew),
-            in_flight: 100,
+            in_flight: most_in_flight(&outages),
         };
         let lookback_weeks = rng.pick(&[0, 0, 1, 2]);
         let fate = Fate::Rates { rates, outages };
@@ -276,6 +287,7 @@ impl Run {
             ticks: BTreeMap::new(),
             planned: 0,
             failures: BTreeMap::new(),
+            undisturbed_since: calm_at,
             next_day: HOUR,
             fair,
         }
@@ -384,6 +396,12 @@ impl Run {
                     let mut state = self.state();
                     state.note("person", || "sends all dead letters again".to_owned());
                     state.redrive();
+                    let failures = state.failures();
+                    drop(state);
+                    if now > self.calm_at {
+                        self.undisturbed_since = now;
+                        self.failures = failures;
+                    }
                     continue;
                 }
             };
@@ -562,7 +580,7 @@ impl Run {
         })
     }
 
-    /// How long after the last fault a week may take: the chain at work may come to nothing until its
+    /// How long after the last disturbance a week may take: the chain at work may come to nothing until its
     /// deadline, then it is left in peace, then a tick comes and all goes well.
     fn patience(&self, export: &Export) -> Duration {
         let failures = self.failures.get(export).copied().unwrap_or(0) + 1;
@@ -581,7 +599,7 @@ impl Run {
             {
                 state.broken(format!("in the end, {export}: {law}"));
             }
-            let patience = self.calm_at + self.patience(&export);
+            let patience = self.undisturbed_since + self.patience(&export);
             let was_due = export.week.end().after(HOUR) <= state.time(self.calm_at);
             if was_due
                 && state.watches[&export]

@@ -12,7 +12,7 @@ use insights_archive::archive::manifest::{self, Manifest};
 use insights_archive::archive::{ETag, Key};
 use insights_archive::export::{Export, Time};
 use insights_archive::stages::claim::Claim;
-use insights_archive::stages::message::{ChainId, MOST_HOPS, Message};
+use insights_archive::stages::message::{ChainId, MOST_HOPS, Message, Work};
 use tokio::time::Instant;
 
 use crate::fault::Fault;
@@ -354,16 +354,19 @@ impl State {
             let alive = self
                 .claim(&letter.export)
                 .is_some_and(|claim| claim.until.after(skew) > self.now());
+            let message = Message::from_json(&letter.body);
+            let slice = matches!(&message, Ok(message) if matches!(message.work, Work::Copy(_)));
             if let Some(watch) = self.watches.get_mut(&letter.export) {
                 // No letter tells of it any more.
                 watch.letters.clear();
-                if alive {
+                if alive || slice {
                     // Sent again too early: the claim of the chain that gave up could not be marked, and
-                    // what was sent ends at it. The next tick finds the week missing.
+                    // what was sent ends at it. Or it is a slice, which does its part and ends where the
+                    // others are gone. The next tick finds the week missing.
                     watch.letters.push(now);
                 }
             }
-            match Message::from_json(&letter.body) {
+            match message {
                 Ok(message) => {
                     // The start message of a chain does not know when it was handled first.
                     if let Some(chain) = self.chains.get_mut(&message.chain)

@@ -342,9 +342,18 @@ fn noted(export: &Export, result: Result<Amended, ArchiveError>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
     use super::super::message::{Looking, Slice};
+    use super::super::{Budget, Report, Rules};
     use super::*;
+    use crate::archive::folder::Folder;
+    use crate::archive::{About, Archive, Head, Listed, Stored};
     use crate::export::Event;
+    use crate::lambda::outside::OutOfReach;
+    use crate::queue::{DeadLetter, Outgoing, Queue, QueueError};
 
     fn now() -> Time {
         "2025-01-27T06:00:00Z".parse().unwrap()
@@ -412,6 +421,224 @@ mod tests {
             Turn::Held(_) => "held",
             Turn::Overtaken => "overtaken",
         }
+    }
+
+    /// What goes wrong with a write.
+    #[derive(Debug, Clone, Copy)]
+    enum Trouble {
+        /// It is done, and the answer is lost.
+        Lost,
+        /// It is not done.
+        NotDone,
+        /// It is not done, nor ever will be.
+        Refused,
+    }
+
+    /// An archive that holds a claim and nothing else, at one instant.
+    #[derive(Default)]
+    struct Outside {
+        stored: Mutex<Option<Stored>>,
+        /// What the next write meets.
+        trouble: Mutex<Option<Trouble>>,
+        writes: Mutex<u64>,
+        random: Mutex<u64>,
+    }
+
+    impl Outside {
+        fn claim(&self) -> Option<Claim> {
+            let stored = self.stored.lock().unwrap();
+            serde_json::from_slice(&stored.as_ref()?.bytes).ok()
+        }
+
+        fn writes(&self) -> u64 {
+            *self.writes.lock().unwrap()
+        }
+
+        fn write(&self, bytes: Bytes) -> Result<ETag, ArchiveError> {
+            let key = "claims/one.json".to_owned();
+            let detail = "words".to_owned();
+            let trouble = self.trouble.lock().unwrap().take();
+            match trouble {
+                Some(Trouble::NotDone) => return Err(ArchiveError::Unavailable { key, detail }),
+                Some(Trouble::Refused) => return Err(ArchiveError::Refused { key, detail }),
+                Some(Trouble::Lost) | None => {}
+            }
+            let mut writes = self.writes.lock().unwrap();
+            *writes += 1;
+            let etag: ETag = format!("e{writes}").parse().unwrap();
+            *self.stored.lock().unwrap() = Some(Stored {
+                bytes,
+                etag: etag.clone(),
+            });
+            match trouble {
+                None => Ok(etag),
+                Some(_) => Err(ArchiveError::Unavailable { key, detail }),
+            }
+        }
+    }
+
+    impl Archive for Outside {
+        type Upload = <Folder as Archive>::Upload;
+        type Download = <Folder as Archive>::Download;
+
+        async fn get(&self, _: &Key) -> Result<Option<Stored>, ArchiveError> {
+            Ok(self.stored.lock().unwrap().clone())
+        }
+
+        async fn create(&self, _: &Key, bytes: Bytes, _: &About) -> Result<Created, ArchiveError> {
+            if self.stored.lock().unwrap().is_some() {
+                return Ok(Created::Exists);
+            }
+            self.write(bytes).map(Created::Written)
+        }
+
+        async fn replace(
+            &self,
+            _: &Key,
+            bytes: Bytes,
+            base: &ETag,
+        ) -> Result<Replaced, ArchiveError> {
+            let etag = self.stored.lock().unwrap().as_ref().map(|s| s.etag.clone());
+            if etag.as_ref() != Some(base) {
+                return Ok(Replaced::Changed);
+            }
+            self.write(bytes).map(Replaced::Written)
+        }
+
+        async fn list(&self, _: &str, _: impl FnMut(Listed) + Send) -> Result<(), ArchiveError> {
+            unreachable!("a claim needs no list")
+        }
+
+        async fn head(&self, _: &Key) -> Result<Option<Head>, ArchiveError> {
+            unreachable!("a claim is read")
+        }
+
+        async fn open(&self, _: &Key) -> Result<Option<Self::Download>, ArchiveError> {
+            unreachable!("a claim is small")
+        }
+
+        async fn begin(&self, _: &Key, _: &About) -> Result<Self::Upload, ArchiveError> {
+            unreachable!("a claim is small")
+        }
+    }
+
+    impl Queue for Outside {
+        async fn send(&self, _: Vec<Outgoing>) -> Result<(), QueueError> {
+            unreachable!("a claim sends nothing")
+        }
+
+        async fn bury(&self, _: DeadLetter) -> Result<(), QueueError> {
+            unreachable!("a claim sends nothing")
+        }
+    }
+
+    impl Edges for Outside {
+        type Kore = OutOfReach;
+        type Archive = Self;
+        type Queue = Self;
+
+        fn kore(&self) -> &OutOfReach {
+            &OutOfReach
+        }
+
+        fn archive(&self) -> &Self {
+            self
+        }
+
+        fn queue(&self) -> &Self {
+            self
+        }
+
+        fn rules(&self) -> &Rules {
+            unreachable!("a claim has no rules")
+        }
+
+        fn budget(&self) -> &Budget {
+            unreachable!("a claim takes no memory")
+        }
+
+        fn now(&self) -> Time {
+            now()
+        }
+
+        fn random(&self) -> u64 {
+            let mut random = self.random.lock().unwrap();
+            *random += 1;
+            *random
+        }
+
+        fn report(&self, _: &Export, _: Report) {}
+    }
+
+    /// The message wins the claim over what it found, or does not.
+    async fn taken(edges: &Outside, found: Option<&Held>) -> Result<Option<Held>, ArchiveError> {
+        let take = Take {
+            attempt: 2,
+            job: None,
+            until: now().after(minutes(3)),
+        };
+        let found = found.map(|(claim, etag)| (Some(claim), etag));
+        super::take(edges, &message(Work::Start), found, take).await
+    }
+
+    #[tokio::test]
+    async fn a_claim_is_won_although_the_answer_is_lost() {
+        for trouble in [None, Some(Trouble::Lost)] {
+            let edges = Outside::default();
+            *edges.trouble.lock().unwrap() = trouble;
+            let first = taken(&edges, None).await.unwrap();
+            assert!(first.is_some(), "{trouble:?}");
+            *edges.trouble.lock().unwrap() = trouble;
+            let second = taken(&edges, first.as_ref()).await.unwrap();
+            let claim = second.map(|(claim, _)| claim);
+            assert!(claim.is_some() && claim == edges.claim(), "{trouble:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_deliveries_of_one_message_in_one_instant_one_wins() {
+        let edges = Outside::default();
+        let first = taken(&edges, None).await.unwrap();
+        assert!(first.is_some());
+        assert_eq!(taken(&edges, None).await.unwrap(), None);
+        let second = taken(&edges, first.as_ref()).await.unwrap();
+        assert!(second.is_some());
+        assert_eq!(taken(&edges, first.as_ref()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_cannot_be_written_is_an_error() {
+        for trouble in [Trouble::NotDone, Trouble::Refused] {
+            let edges = Outside::default();
+            *edges.trouble.lock().unwrap() = Some(trouble);
+            let error = taken(&edges, None).await.unwrap_err();
+            let refused = matches!(error, ArchiveError::Refused { .. });
+            assert_eq!(refused, matches!(trouble, Trouble::Refused), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_is_taken_back_once_and_only_without_a_job() {
+        let edges = Outside::default();
+        taken(&edges, None).await.unwrap();
+        let message = message(Work::Start);
+        for (attempt, left) in [(0, 2), (2, 2), (1, 1), (1, 1)] {
+            assert!(refund(&edges, &message, attempt).await);
+            assert_eq!(edges.claim().unwrap().attempt, left);
+        }
+        // What changes nothing is not written.
+        assert_eq!(edges.writes(), 2);
+        let job: JobId = "fj-1".parse().unwrap();
+        let noted = note_job(&edges, &message, 1, &job).await;
+        assert_eq!(noted.unwrap(), Amended::Done);
+        assert!(refund(&edges, &message, 0).await);
+        let claim = edges.claim().unwrap();
+        assert_eq!((claim.attempt, claim.job), (1, Some(job)));
+        let others = Message {
+            chain: "other".parse().unwrap(),
+            ..message
+        };
+        assert!(!refund(&edges, &others, 0).await);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! signature of a link remain.
 //!
 //! A relay between client and host sees every token and every signature on the wire, so that they are
-//! searched for by their own text: in the log, in errors, in messages and dead letters, in panics, and
-//! in every object of the archive with its metadata.
+//! searched for by their own text: in the log, in errors, in messages and dead letters, in panics, in
+//! metrics and the answers of functions, and in every object of the archive with its metadata.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -30,10 +30,13 @@ use insights_archive::kore::job::{FileUrl, Job};
 use insights_archive::kore::source::{FileHosts, HostUrl};
 use insights_archive::kore::token::{CredentialSet, Fixed};
 use insights_archive::kore::{ApiError, Download, FileError, Kore};
-use insights_archive::queue::{DeadLetter, Outgoing, Queue, QueueError};
+use insights_archive::lambda::handlers;
+use insights_archive::lambda::outside::{BuryRaw, Outside as Function};
+use insights_archive::queue::{DeadLetter, Line, Outgoing, Queue, QueueError};
 use insights_archive::stages::enqueue::{self, Request, Scope, Wish};
 use insights_archive::stages::message::Message;
 use insights_archive::stages::{Budget, Edges, Lease, Report, Rules, handle};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -183,12 +186,16 @@ impl Queue for Post {
     }
 }
 
+impl BuryRaw for Post {
+    async fn bury_raw(&self, body: &str, reason: &str) -> Result<(), QueueError> {
+        self.heard.say("raw letter", &(body, reason));
+        Ok(())
+    }
+}
+
+/// What a function has, in faster time.
 struct Outside {
-    kore: Overheard,
-    archive: Folder,
-    queue: Post,
-    rules: Rules,
-    budget: Budget,
+    function: Function<Overheard, Folder, Post>,
     clock: Clock,
     heard: Heard,
     /// Whether the next bytes that arrive are met with a panic.
@@ -201,23 +208,23 @@ impl Edges for Outside {
     type Queue = Post;
 
     fn kore(&self) -> &Overheard {
-        &self.kore
+        self.function.kore()
     }
 
     fn archive(&self) -> &Folder {
-        &self.archive
+        self.function.archive()
     }
 
     fn queue(&self) -> &Post {
-        &self.queue
+        self.function.queue()
     }
 
     fn rules(&self) -> &Rules {
-        &self.rules
+        self.function.rules()
     }
 
     fn budget(&self) -> &Budget {
-        &self.budget
+        self.function.budget()
     }
 
     fn now(&self) -> Time {
@@ -225,19 +232,19 @@ impl Edges for Outside {
     }
 
     fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        aws_lc_rs::rand::fill(&mut bytes).unwrap();
-        u64::from_le_bytes(bytes)
+        self.function.random()
     }
 
     fn report(&self, export: &Export, report: Report) {
         self.heard.say("report", &report);
         tracing::trace!(%export, ?report, "{export}: {report:?}");
         let arrived = matches!(report, Report::Arrived { .. });
+        let panics = arrived && self.panics.swap(false, Ordering::Relaxed);
         assert!(
-            !arrived || !self.panics.swap(false, Ordering::Relaxed),
+            !panics,
             "a defect, met with bytes of {export} in hand: {report:?}"
         );
+        self.function.report(export, report);
     }
 }
 
@@ -421,14 +428,8 @@ fn files(folder: &Path, all: &mut Vec<(String, String)>) {
     }
 }
 
-/// Enqueues the weeks and works until there are no messages left.
-async fn archive(
-    outside: &Arc<Outside>,
-    inbox: &mut mpsc::UnboundedReceiver<(Message, Duration)>,
-    since: &str,
-    until: &str,
-) {
-    let scope = Scope {
+fn scope() -> Scope {
+    Scope {
         apps: vec!["st-1".parse().unwrap()],
         events: vec![Event::All],
         since: None,
@@ -436,7 +437,16 @@ async fn archive(
         lookback_weeks: 0,
         settle: Duration::from_secs(3_600),
         apart: Duration::ZERO,
-    };
+    }
+}
+
+/// Enqueues the weeks and works until there are no messages left.
+async fn archive(
+    outside: &Arc<Outside>,
+    inbox: &mut mpsc::UnboundedReceiver<(Message, Duration)>,
+    since: &str,
+    until: &str,
+) {
     let wish = Request::Explicit(Wish {
         since: parse_date(since).unwrap(),
         until: Some(parse_date(until).unwrap()),
@@ -445,28 +455,70 @@ async fn archive(
         replace: false,
         dry_run: false,
     });
-    let summary = enqueue::run(&**outside, &scope, &wish).await.unwrap();
+    let summary = enqueue::run(&**outside, &scope(), &wish).await.unwrap();
     outside.heard.say("summary", &summary);
+    work(inbox, |message, delay| {
+        let outside = Arc::clone(outside);
+        async move {
+            sleep(delay).await;
+            let work = AssertUnwindSafe(handle(&*outside, &message, None));
+            match work.catch_unwind().await {
+                Ok(Ok(outcome)) => outside.heard.say("outcome", &outcome),
+                Ok(Err(error)) => {
+                    outside.heard.error("stage", &error);
+                    let _ = outside.queue().out.send((message, Duration::from_secs(5)));
+                }
+                Err(panic) => {
+                    let said = panic.downcast_ref::<String>().cloned();
+                    outside.heard.say("panic", &said);
+                    let _ = outside.queue().out.send((message, Duration::from_secs(5)));
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// The same by the functions' own handlers, in real time but for the delays of messages: each is woken
+/// by its event, and a body that is no message comes with every message.
+async fn archive_by_functions(
+    outside: &Arc<Outside>,
+    inbox: &mut mpsc::UnboundedReceiver<(Message, Duration)>,
+    since: &str,
+    until: &str,
+) {
+    let event = json!({"since": since, "until": until});
+    let summary = handlers::enqueue(&outside.function, &scope(), &event, None).await;
+    outside.heard.say("summary", &summary.unwrap());
+    work(inbox, |message, delay| {
+        let outside = Arc::clone(outside);
+        async move {
+            sleep(delay).await;
+            let event = json!({"Records": [
+                {"messageId": "1", "body": message.to_json()},
+                {"messageId": "2", "body": "no message"},
+            ]});
+            let line = Line::of(&message);
+            let answer = handlers::batch(&outside.function, line, &event, None).await;
+            let answer = answer.unwrap();
+            outside.heard.say("answer", &answer);
+            if !answer.batch_item_failures.is_empty() {
+                let _ = outside.queue().out.send((message, Duration::from_secs(5)));
+            }
+        }
+    })
+    .await;
+}
+
+/// Does the work of each message, side by side, until there are none left.
+async fn work<W: Future<Output = ()> + Send + 'static>(
+    inbox: &mut mpsc::UnboundedReceiver<(Message, Duration)>,
+    one: impl Fn(Message, Duration) -> W,
+) {
     let mut working = JoinSet::new();
     loop {
         while let Ok((message, delay)) = inbox.try_recv() {
-            let outside = Arc::clone(outside);
-            working.spawn(async move {
-                sleep(delay).await;
-                let work = AssertUnwindSafe(handle(&*outside, &message, None));
-                match work.catch_unwind().await {
-                    Ok(Ok(outcome)) => outside.heard.say("outcome", &outcome),
-                    Ok(Err(error)) => {
-                        outside.heard.error("stage", &error);
-                        let _ = outside.queue.out.send((message, Duration::from_secs(5)));
-                    }
-                    Err(panic) => {
-                        let said = panic.downcast_ref::<String>().cloned();
-                        outside.heard.say("panic", &said);
-                        let _ = outside.queue.out.send((message, Duration::from_secs(5)));
-                    }
-                }
-            });
+            working.spawn(one(message, delay));
         }
         match working.join_next().await {
             Some(ended) => ended.unwrap(),
@@ -554,25 +606,28 @@ fn outside(
     let heard = Heard::default();
     let minutes = Duration::from_mins;
     Arc::new(Outside {
-        kore: Overheard {
-            client,
-            heard: heard.clone(),
-        },
-        archive: Folder::open(folder).unwrap(),
-        queue: Post {
-            out,
-            heard: heard.clone(),
-        },
-        rules: Rules {
-            stall: minutes(1),
-            deadline: minutes(3),
-            poll_limit: minutes(1),
-            lease: Lease::Delivery {
-                poll: minutes(1),
-                copy: minutes(1),
+        function: Function {
+            kore: Overheard {
+                client,
+                heard: heard.clone(),
             },
+            archive: Folder::open(folder).unwrap(),
+            queue: Post {
+                out,
+                heard: heard.clone(),
+            },
+            rules: Rules {
+                stall: minutes(1),
+                deadline: minutes(3),
+                poll_limit: minutes(1),
+                lease: Lease::Delivery {
+                    poll: minutes(1),
+                    copy: minutes(1),
+                },
+            },
+            budget: Budget::new(64 << 20, 8),
+            metrics: Mutex::default(),
         },
-        budget: Budget::new(64 << 20, 8),
         clock: Clock::start(),
         heard,
         panics: AtomicBool::new(true),
@@ -592,6 +647,10 @@ fn assert_much_was_said(heard: &Heard, logged: &str) {
         ("letter", "401"),
         ("letter", "3 jobs were tried"),
         ("panic", "a defect, met with bytes"),
+        ("raw letter", "no message"),
+        ("answer", "Answer"),
+        ("metrics", "3 jobs were tried"),
+        ("metrics", "401"),
         ("message", "poll"),
         ("message", "copy"),
     ] {
@@ -634,9 +693,22 @@ async fn at_trace_level_and_under_every_failure_no_secret_remains_anywhere() {
         *lock(&relay.echo) = echo;
         archive(&outside, &mut inbox, since, until).await;
     }
-    lock(&host).set_faults(Faults::none());
+    for (faults, echo, since, until) in [
+        (Faults::none(), Echo::Nothing, "2025-06-30", "2025-07-07"),
+        (Faults::none(), Echo::Some(9), "2025-07-07", "2025-07-14"),
+        (Faults::none(), Echo::Files, "2025-07-14", "2025-07-21"),
+    ] {
+        lock(&host).set_faults(faults);
+        *lock(&relay.echo) = echo;
+        archive_by_functions(&outside, &mut inbox, since, until).await;
+    }
+    *lock(&relay.echo) = Echo::Nothing;
     lock(&host).set_credentials(credentials("another"));
     archive(&outside, &mut inbox, "2025-06-09", "2025-06-16").await;
+    archive_by_functions(&outside, &mut inbox, "2025-07-28", "2025-08-04").await;
+    let metrics = outside.function.take_metrics();
+    let line = metrics.line("namespace", outside.now(), Duration::ZERO);
+    outside.heard.say("metrics", &line);
 
     let wire = relay.wire.text();
     let (tokens, signatures) = secrets(&wire);

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Takes the safeguards out, one at a time, and checks that some test notices.
 
-    tests/mutations.py            all of them
-    tests/mutations.py claim hop  those whose name holds one of the words
+    tests/mutations.py              all of them
+    tests/mutations.py claim hop    those whose name holds one of the words
+    tests/mutations.py --generated  what `cargo mutants` would change in the stages, the counter, the keys
 
 Each mutation is a text that stands exactly once in a file, inside of a function, and what stands there
 instead. A mutation that no test notices is a failure of this script, and so is one whose text is no
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 STAGES = ["--lib", "stages"]
 PROTOCOL = ["--test", "protocol", "--", "--skip", "every_path"]
@@ -157,6 +159,24 @@ MUTATIONS = [
      "fn check_scheme(url: &Url, what: &str, allow_private_network: bool) -> Result<(), Forbidden> {\n    let allow_private_network = allow_private_network || !what.is_empty();", [["--lib", "kore"]]),
 ]
 
+# Whose mutants `cargo mutants` lists, and the tests to ask in this order.
+GENERATED = {
+    "src/stages/*": [STAGES, PROTOCOL, PIPELINE, SECRETS, SCOPE],
+    "src/records.rs": [["--lib", "records"]],
+    "src/archive/key.rs": [["--lib", "key"], PROTOCOL],
+    "src/export.rs": [["--lib", "export"], PROTOCOL],
+}
+
+
+class Mutation(NamedTuple):
+    """Another text at a place of a file, and the tests that should notice."""
+    name: str
+    path: str
+    begins: int
+    ends: int
+    instead: str
+    tests: list
+
 
 HOME = Path("target/mutations")
 TREE = HOME / "tree"
@@ -212,8 +232,8 @@ def changed(text, mutated):
 def with_mutations(text, mutations):
     """The text of a file with all its mutations in it, each by its number."""
     bodies = {}
-    for number, (_, _, old, new, _) in mutations:
-        mutated = text.replace(old, new)
+    for number, mutation in mutations:
+        mutated = text[:mutation.begins] + mutation.instead + text[mutation.ends:]
         begins, ends = body_of(text, changed(text, mutated))
         body = mutated[begins:ends + len(mutated) - len(text)]
         bodies.setdefault((begins, ends), []).append((number, body))
@@ -225,6 +245,34 @@ def with_mutations(text, mutations):
         whole = f"{choices}{{ /* as it is */\n{text[begins:ends]}}}\n"
         text = text[:begins] + whole + text[ends:]
     return text
+
+
+def named(words):
+    """The mutations above, and how many of them are not found."""
+    found, failures = [], 0
+    for name, path, old, new, tests in MUTATIONS:
+        if words and not any(word in name for word in words):
+            continue
+        text = Path(path).read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            failures += 1
+            print(f"NOT FOUND  {name}: the text stands {text.count(old)} times in {path}", flush=True)
+            continue
+        begins = text.index(old)
+        found.append(Mutation(name, path, begins, begins + len(old), new, tests))
+    return found, failures
+
+
+def generated():
+    """What `cargo mutants` would change."""
+    files = [argument for path in GENERATED for argument in ("--file", path)]
+    listed = subprocess.run(["cargo", "mutants", "--list", "--json", *files], check=True, capture_output=True, text=True)
+    for mutant in json.loads(listed.stdout):
+        path, span = mutant["file"], mutant["span"]
+        lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+        begins, ends = (sum(map(len, lines[:span[end]["line"] - 1])) + span[end]["column"] - 1 for end in ("start", "end"))
+        tests = next(tests for start, tests in GENERATED.items() if path.startswith(start.rstrip("*")))
+        yield Mutation(mutant["name"], path, begins, ends, mutant["replacement"], tests)
 
 
 def copy_tree():
@@ -241,8 +289,8 @@ def copy_tree():
 def build(chosen):
     """The executables by name, and what the compiler says of those mutations that do not build."""
     wrong = {}
-    for path in {path for _, (_, path, *_) in chosen}:
-        there = [m for m in chosen if m[1][1] == path]
+    for path in {mutation.path for _, mutation in chosen}:
+        there = [(number, mutation) for number, mutation in chosen if mutation.path == path]
         (TREE / path).write_text(with_mutations(Path(path).read_text(encoding="utf-8"), there))
     environment = dict(os.environ, CARGO_TARGET_DIR=str(HOME.absolute()))
     done = subprocess.run(BUILD, cwd=TREE, env=environment, stdout=subprocess.PIPE, text=True, check=False)
@@ -287,38 +335,37 @@ def passes(programs, tests, number=None):
 
 def main():
     words = sys.argv[1:]
-    chosen = [(number, m) for number, m in enumerate(MUTATIONS, 1)
-              if not words or any(word in m[0] for word in words)]
-    failures = 0
-    for number, (name, path, old, _, _) in list(chosen):
-        times = Path(path).read_text(encoding="utf-8").count(old)
-        if times != 1:
-            failures += 1
-            chosen = [m for m in chosen if m[0] != number]
-            print(f"NOT FOUND  {name}: the text stands {times} times in {path}", flush=True)
+    if words == ["--generated"]:
+        mutations, failures = list(generated()), 0
+    else:
+        mutations, failures = named(words)
+    chosen = list(enumerate(mutations, 1))
     copy_tree()
     with open(TREE / "src/lib.rs", "a", encoding="utf-8") as lib:
         lib.write(SWITCH)
     while True:
         programs, wrong = build(chosen)
         for number, error in wrong.items():
+            if words == ["--generated"]:
+                print(f"not built  {mutations[number - 1].name}", flush=True)
+                continue
             failures += 1
-            print(f"NOT BUILT  {MUTATIONS[number - 1][0]}:\n{error}", flush=True)
-        chosen = [m for m in chosen if m[0] not in wrong]
+            print(f"NOT BUILT  {mutations[number - 1].name}:\n{error}", flush=True)
+        chosen = [(number, mutation) for number, mutation in chosen if number not in wrong]
         if not wrong:
             break
-    for tests in {tuple(tests) for _, m in chosen for tests in m[4]}:
+    for tests in {tuple(tests) for _, mutation in chosen for tests in mutation.tests}:
         if not passes(programs, tests):
             sys.exit(f"{' '.join(tests)} fails as it is: nothing can be learnt from it")
-    for number, (name, _, _, _, tests) in chosen:
+    for number, mutation in chosen:
         began = time.monotonic()
-        noticed = next((test for test in tests if not passes(programs, test, number)), None)
+        noticed = next((test for test in mutation.tests if not passes(programs, test, number)), None)
         took = time.monotonic() - began
         if noticed is None:
             failures += 1
-            print(f"SURVIVED   {name} ({took:.0f} s)", flush=True)
+            print(f"SURVIVED   {mutation.name} ({took:.0f} s)", flush=True)
         else:
-            print(f"noticed    {name}, by {' '.join(noticed)} ({took:.0f} s)", flush=True)
+            print(f"noticed    {mutation.name}, by {' '.join(noticed)} ({took:.0f} s)", flush=True)
     print(f"{len(chosen)} mutations were run, {failures} failures")
     sys.exit(bool(failures))
 

@@ -39,7 +39,7 @@ permissions: ## beyond `make test`: without any one of its permissions a probe o
 	$(setup) sam ministack
 	$(pytest) -v tests/deployed/test_permissions.py
 
-bench: ## beyond `make test`: how fast it is, beside its peers; docs/PERFORMANCE.md explains (about half an hour)
+bench: ## beyond `make test`: how fast it is, beside its peers; docs/PERFORMANCE.md explains (three minutes, and half an hour of builds before the first)
 	python3 benches/bench.py
 
 audit: ## beyond `make test`: how long `status` and `verify` take, in how much memory (about five minutes)

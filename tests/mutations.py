@@ -162,7 +162,7 @@ MUTATIONS = [
 # Whose mutants `cargo mutants` lists, and the tests to ask in this order.
 GENERATED = {
     "src/stages/*": [STAGES, PROTOCOL, PIPELINE, SECRETS, SCOPE],
-    "src/records.rs": [["--lib", "records"]],
+    #"src/records.rs": [["--lib", "records"]],
     "src/archive/key.rs": [["--lib", "key"], PROTOCOL],
     "src/export.rs": [["--lib", "export"], PROTOCOL],
 }
@@ -184,11 +184,12 @@ TREE = HOME / "tree"
 SEEDS = ["40", "400"]
 # A run that takes so many seconds does not end: that is noticed, too.
 LONGEST = 1800
-# The simulator runs longer than it takes to optimise it a little.
-BUILD = ["cargo", "test", "--no-run", "--message-format", "json", "--lib", "--test", "protocol",
+# The simulator runs longer than it takes to optimise it a little, and what it uses.
+OPTIMISED = ["dev.opt-level=1", 'dev.package."*".opt-level=2', 'dev.package."*".debug-assertions=false',
+             'dev.package."*".overflow-checks=false', "dev.debug=0"]
+BUILD = ["cargo", "test", "--locked", "--no-run", "--message-format", "json", "--lib", "--test", "protocol",
          "--test", "pipeline", "--test", "secrets",
-         "--config", "profile.dev.package.insights-archive.opt-level=1",
-         "--config", "profile.dev.package.insights-archive.debug=0"]
+         *(argument for setting in OPTIMISED for argument in ("--config", f"profile.{setting}"))]
 SWITCH = """
 /// Which mutation runs.
 pub mod mutation {
@@ -272,7 +273,12 @@ def generated():
         lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
         begins, ends = (sum(map(len, lines[:span[end]["line"] - 1])) + span[end]["column"] - 1 for end in ("start", "end"))
         tests = next(tests for start, tests in GENERATED.items() if path.startswith(start.rstrip("*")))
-        yield Mutation(mutant["name"], path, begins, ends, mutant["replacement"], tests)
+        mutation = Mutation(mutant["name"], path, begins, ends, mutant["replacement"], tests)
+        try:
+            with_mutations("".join(lines), [(0, mutation)])
+            yield mutation
+        except ValueError as error:
+            print(f"left out   {mutation.name}: {error}", flush=True)
 
 
 def copy_tree():

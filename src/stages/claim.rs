@@ -251,18 +251,21 @@ pub(super) async fn refund<E: Edges>(edges: &E, message: &Message, attempt: u32)
     matches!(result, Ok(Amended::Done))
 }
 
-/// Raises the hop after the next message was sent, and renews. A failure costs work at most: the
-/// message has been sent.
+/// Raises the hop after the next message was sent for an attempt, and renews. A failure costs work at
+/// most: the message has been sent.
 pub(super) async fn advance<E: Edges>(
     edges: &E,
     export: &Export,
     chain: &ChainId,
-    hop: u32,
+    (attempt, hop): (u32, u32),
     until: Time,
 ) {
     let change = |claim: &mut Claim| {
         if !claim.has_ended() {
-            claim.hop = claim.hop.max(hop);
+            // Another message has won a later attempt: it must not be overtaken, or nobody goes on.
+            if claim.attempt <= attempt {
+                claim.hop = claim.hop.max(hop);
+            }
             claim.until = claim.until.max(until);
         }
     };
@@ -614,6 +617,30 @@ mod tests {
             let error = taken(&edges, None).await.unwrap_err();
             let refused = matches!(error, ArchiveError::Refused { .. });
             assert_eq!(refused, matches!(trouble, Trouble::Refused), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_overtakes_what_is_behind_it_but_not_who_has_won_a_later_attempt() {
+        for (attempt, hop, expected) in [(2, 6, 6), (3, 9, 9), (2, 4, 5), (1, 6, 5)] {
+            let edges = Outside::default();
+            taken(&edges, None).await.unwrap();
+            let message = message(Work::Start);
+            let until = now().after(minutes(9));
+            advance(
+                &edges,
+                &message.export,
+                &message.chain,
+                (attempt, hop),
+                until,
+            )
+            .await;
+            let claim = edges.claim().unwrap();
+            assert_eq!(
+                (claim.hop, claim.until),
+                (expected, until),
+                "{attempt} {hop}"
+            );
         }
     }
 

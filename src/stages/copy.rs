@@ -63,7 +63,10 @@ pub(super) async fn run<E: Edges>(
     match claim::turn(message, claim::read(edges, &message.export).await?, now) {
         Turn::Held(until) => return Ok(held(edges, message, until)),
         Turn::Overtaken => return Ok(overtaken(edges, message)),
-        Turn::Mine(_) => claim::advance(edges, &message.export, &message.chain, 0, until).await,
+        Turn::Mine(_) => {
+            let (export, chain) = (&message.export, &message.chain);
+            claim::advance(edges, export, chain, (message.attempt, 0), until).await;
+        }
         // A lapsed claim of another chain stays as it is: a slice cannot carry an export alone, and
         // would turn away the messages that can.
         Turn::Free(_) => {}

@@ -349,9 +349,10 @@ async fn carry_on<E: Edges>(
     } else {
         message.hop
     };
+    let attempt = message.attempt;
     let until = edges.rules().lease.until(edges.now(), &message.work, delay);
     let outcome = send_after(edges, message, delay).await?;
-    claim::advance(edges, &export, &chain, hop, until).await;
+    claim::advance(edges, &export, &chain, (attempt, hop), until).await;
     Ok(outcome)
 }
 

@@ -416,7 +416,7 @@ async fn send_slices<E: Edges>(
         edges,
         &message.export,
         &message.chain,
-        message.hop + 1,
+        (message.attempt, message.hop + 1),
         until,
     )
     .await;

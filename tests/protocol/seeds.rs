@@ -140,13 +140,13 @@ pub fn first_messages(weeks: u32) -> (Time, Vec<Message>) {
     })
 }
 
-/// How many messages of one export may be under way at once. While the archive is away no fence can be
-/// read, and a message that is delivered again is sent again.
+/// How many messages of one export may be under way at once. Slices have no fences, and while the archive
+/// is away nobody has: a message that is delivered again is sent again.
 fn most_in_flight(outages: &[(Duration, Duration, Fault)]) -> u32 {
     let away = outages
         .iter()
         .any(|(.., kind)| *kind == Fault::ArchiveOutage);
-    if away { 1_000 } else { 100 }
+    if away { 1_000 } else { 200 }
 }
 
 /// What happens at a time of the calendar.

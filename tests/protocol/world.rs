@@ -68,6 +68,8 @@ pub struct Watch {
     /// When a receipt was lost or garbled in this bout: the slice that wrote it is done, and the
     /// others wait for it until the next tick.
     receipt_lost: Option<Duration>,
+    /// Whether a message of this bout may have ended at a claim that looks alive where a clock is behind.
+    turned_away: bool,
     /// When the API was asked about it in the last minute.
     asked: VecDeque<Duration>,
     pub most_asked: usize,
@@ -268,6 +270,7 @@ impl State {
         let born = *chain.born.get_or_insert(now);
         let watch = self.watches.entry(message.export.clone()).or_default();
         if watch.in_flight == 0 {
+            watch.turned_away = false;
             watch.bases.clear();
             watch.receipt_lost = watch.receipt_lost.filter(|at| *at >= born);
             // Where clocks differ, a chain may end at the claim of another that has gone to the dead
@@ -301,9 +304,21 @@ impl State {
         if let Some(reason) = dead {
             self.bury(&entry.export, entry.body.clone(), reason);
         }
+        // A request that waited for a claim to lapse ends at it where a clock is further behind than it
+        // waited: the claim still looks alive there.
+        let skew = self.bounds.skew;
+        let behind = skew > Duration::from_secs(5)
+            && self
+                .claim(&entry.export)
+                .is_some_and(|claim| claim.until.after(skew) > self.now());
         let watch = self.watches.entry(entry.export.clone()).or_default();
+        watch.turned_away |= behind;
         watch.in_flight -= 1;
-        if watch.in_flight > 0 || !watch.letters.is_empty() || watch.receipt_lost.is_some() {
+        if watch.in_flight > 0
+            || watch.turned_away
+            || !watch.letters.is_empty()
+            || watch.receipt_lost.is_some()
+        {
             return;
         }
         // Nobody is at work any more, and nothing is in a place where it is found.
@@ -313,14 +328,7 @@ impl State {
             None => etag.is_none(),
             Some(_) => etag == **base,
         });
-        // A request that waited for a claim to lapse ends at it where a clock is further behind than it
-        // waited: the claim still looks alive there.
-        let skew = self.bounds.skew;
-        let behind = skew > Duration::from_secs(5)
-            && self
-                .claim(&entry.export)
-                .is_some_and(|claim| claim.until.after(skew) > self.now());
-        if let Some(base) = unmet.filter(|_| !behind) {
+        if let Some(base) = unmet {
             let (export, base) = (&entry.export, base.clone());
             self.broken(format!(
                 "the last message of {export} is gone, it is not archived (base {base:?}), and no \

@@ -645,6 +645,69 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_end_overtakes_every_message_of_its_chain_and_a_failure_counts_once() {
+        let mine = message(Work::Start);
+        let others = Message {
+            chain: "other".parse().unwrap(),
+            ..mine.clone()
+        };
+        let edges = Outside::default();
+        taken(&edges, None).await.unwrap();
+        let claim = edges.claim();
+        fail(&edges, &others).await;
+        finish(&edges, &others).await;
+        assert_eq!(edges.claim(), claim, "another chain's end");
+
+        fail(&edges, &mine).await;
+        fail(&edges, &mine).await;
+        let failed = edges.claim().unwrap();
+        assert!(failed.has_ended() && failed.until == now() && failed.failures == 1);
+        advance(
+            &edges,
+            &mine.export,
+            &mine.chain,
+            (9, MOST_HOPS),
+            now().after(minutes(9)),
+        )
+        .await;
+        renew(&edges, &mine.export, &mine.chain, now().after(minutes(9)))
+            .await
+            .unwrap();
+        assert_eq!(edges.claim().unwrap(), failed);
+
+        finish(&edges, &mine).await;
+        let finished = edges.claim().unwrap();
+        assert!(finished.has_ended() && finished.failures == 0);
+
+        let edges = Outside::default();
+        taken(&edges, None).await.unwrap();
+        finish(&edges, &mine).await;
+        let finished = edges.claim().unwrap();
+        assert!(finished.has_ended() && finished.until == now() && finished.job.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_renewed_and_released_by_its_own_chain_alone() {
+        let mine = message(Work::Start);
+        let other: ChainId = "other".parse().unwrap();
+        let edges = Outside::default();
+        taken(&edges, None).await.unwrap();
+        let later = now().after(minutes(9));
+        for (chain, until) in [(&other, now().after(minutes(3))), (&mine.chain, later)] {
+            renew(&edges, &mine.export, chain, later).await.unwrap();
+            assert_eq!(edges.claim().unwrap().until, until);
+        }
+        // It is never shortened but by its release.
+        renew(&edges, &mine.export, &mine.chain, now())
+            .await
+            .unwrap();
+        for (chain, until) in [(&other, later), (&mine.chain, now())] {
+            release(&edges, &mine.export, chain).await.unwrap();
+            assert_eq!(edges.claim().unwrap().until, until);
+        }
+    }
+
+    #[tokio::test]
     async fn an_attempt_is_taken_back_once_and_only_without_a_job() {
         let edges = Outside::default();
         taken(&edges, None).await.unwrap();

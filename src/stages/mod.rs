@@ -302,9 +302,7 @@ pub async fn handle<E: Edges>(
         Work::Look(looking) => poll::look(edges, message, looking).await,
     };
     match result {
-        Err(StageError::Archive(error @ ArchiveError::Unavailable { .. }))
-            if message.hop <= MOST_HOPS =>
-        {
+        Err(StageError::Archive(error @ ArchiveError::Unavailable { .. })) => {
             if let Some(reason) = exhausted(message, edges.rules(), edges.now()) {
                 return give_up(edges, message, format!("{reason}; {error}"), false).await;
             }

@@ -27,9 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fault::Fault;
-use insights_archive::stages::message::MOST_HOPS;
+use insights_archive::stages::message::{MOST_HOPS, Message};
 use path::{Limits, Scene};
-use seeds::{Faults, run};
+use seeds::{Faults, handled, run};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -103,10 +103,71 @@ fn ten_weeks_begin_at_once_then_one_a_minute_oldest_first_and_last_what_was_give
 fn a_message_that_has_gone_round_too_often_is_the_last() {
     for (hop, ends) in [(MOST_HOPS - 1, false), (MOST_HOPS, true)] {
         for waits in [false, true] {
-            let dead = seeds::one_message(hop, waits);
-            assert_eq!(dead == 1, ends, "hop {hop}, waits {waits}");
+            for fault in [None, Some(Fault::Unavailable)] {
+                let handled = handled(fault, |message, now| {
+                    message.hop = hop;
+                    message.not_before = waits.then(|| now.after(seeds::HOUR));
+                });
+                let dead = usize::from(ends);
+                assert_eq!(handled.dead, dead, "hop {hop}, waits {waits}, {fault:?}");
+                assert_eq!(
+                    handled.sent.len(),
+                    1 - dead,
+                    "hop {hop}, waits {waits}, {fault:?}"
+                );
+            }
         }
     }
+}
+
+#[test]
+fn a_message_that_comes_before_its_time_is_sent_on_and_nothing_else_happens() {
+    let quarter = 15 * seeds::MINUTE;
+    for (ahead, delay) in [
+        (seeds::HOUR, quarter),
+        (quarter + Duration::from_millis(1), quarter),
+        (quarter, quarter),
+        (seeds::MINUTE, seeds::MINUTE),
+    ] {
+        let handled = handled(None, |message, now| {
+            message.not_before = Some(now.after(ahead))
+        });
+        assert_eq!((handled.jobs, handled.dead), (0, 0), "{ahead:?}");
+        let due = handled.now.after(ahead);
+        let expected = Message {
+            hop: 1,
+            not_before: (ahead > quarter).then_some(due),
+            ..handled.message
+        };
+        assert_eq!(handled.sent, [(expected, delay)], "{ahead:?}");
+    }
+    let handled = handled(None, |message, now| message.not_before = Some(now));
+    assert_eq!((handled.jobs, handled.sent.len()), (1, 1));
+}
+
+#[test]
+fn while_the_archive_does_not_answer_a_message_goes_round_ever_more_slowly() {
+    let delays = [0, 1, 4, 40].map(|weathered| {
+        let handled = handled(Some(Fault::Unavailable), |message, _| {
+            message.weathered = weathered;
+        });
+        assert_eq!((handled.jobs, handled.dead), (0, 0), "{weathered}");
+        let expected = Message {
+            hop: 1,
+            weathered: weathered + 1,
+            ..handled.message
+        };
+        let [(sent, delay)] = &handled.sent[..] else {
+            panic!("{weathered}: {:?}", handled.sent);
+        };
+        assert_eq!(*sent, expected);
+        *delay
+    });
+    assert!(
+        delays.is_sorted() && delays[0] < seeds::MINUTE,
+        "{delays:?}"
+    );
+    assert!(delays[3] > 10 * seeds::MINUTE, "{delays:?}");
 }
 
 #[test]

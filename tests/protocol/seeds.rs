@@ -73,9 +73,18 @@ pub fn run(seed: u64, faults: Faults, log: bool) -> Ended {
     runtime.block_on(async { Run::new(seed, faults, log).drive().await })
 }
 
-/// Handles the start of a chain whose message has this hop, and perhaps must wait; how many dead
-/// letters that makes.
-pub fn one_message(hop: u32, waits: bool) -> usize {
+/// What came of one message.
+pub struct Handled {
+    pub now: Time,
+    pub message: Message,
+    pub dead: usize,
+    pub jobs: usize,
+    /// What was sent, with its delay.
+    pub sent: Vec<(Message, Duration)>,
+}
+
+/// Handles the start of a chain after a change of its message; the fault strikes wherever it can.
+pub fn handled(fault: Option<Fault>, change: impl FnOnce(&mut Message, Time)) -> Handled {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -84,21 +93,32 @@ pub fn one_message(hop: u32, waits: bool) -> usize {
     runtime.block_on(async {
         let run = Run::new(0, Faults::None, false);
         let mut edge = run.edge("w0".to_owned(), 0);
+        if let (Some(fault), Fate::Rates { rates, .. }) = (fault, &mut run.state().fate) {
+            rates[fault as usize] = 10_000;
+        }
         let now = run.state().now();
         let export = Export {
             app: run.scope.apps[0].clone(),
             event: Event::All,
             week: Week::of(now).back(1),
         };
-        let message = Message {
-            hop,
-            not_before: waits.then(|| now.after(HOUR)),
-            ..Message::start(export, "a-chain".parse().expect("a chain's id"), None)
-        };
+        let mut message = Message::start(export, "a-chain".parse().expect("a chain's id"), None);
+        change(&mut message, now);
         edge.message = Some(message.clone());
         let ended = handle(&edge, &message, None).await;
-        ended.expect("nothing goes wrong");
-        run.state().sqs.buried
+        ended.expect("an answer, whatever goes wrong");
+        let state = run.state();
+        let sent = state.sqs.entries.values().map(|entry| {
+            let message = Message::from_json(&entry.body).expect("checked when it was sent");
+            (message, entry.visible - state.elapsed())
+        });
+        Handled {
+            now,
+            message,
+            dead: state.sqs.buried,
+            jobs: state.host.jobs.len(),
+            sent: sent.collect(),
+        }
     })
 }
 

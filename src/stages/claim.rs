@@ -19,7 +19,8 @@ pub struct Claim {
     pub attempt: u32,
     /// When that attempt was won.
     pub tried_at: Time,
-    /// The highest hop of the poll stage that has been sent; more than it can have once it has ended.
+    /// Messages of the chain's poll stage with a lower hop are overtaken; more than any message can have
+    /// once the chain has ended.
     pub hop: u32,
     /// The job under way.
     pub job: Option<JobId>,
@@ -52,8 +53,8 @@ impl Claim {
     }
 }
 
-/// No message has this hop, nor the one that a message may have at most (`MOST_HOPS` and one).
-const ENDED_HOP: u32 = MOST_HOPS + 2;
+/// No message has this hop.
+const ENDED_HOP: u32 = MOST_HOPS + 1;
 /// No message has this attempt.
 const ENDED_ATTEMPT: u32 = MOST_ATTEMPTS + 1;
 
@@ -240,7 +241,7 @@ pub(super) async fn note_job<E: Edges>(
     .await
 }
 
-/// Takes back an attempt that cost nothing. `false`: it stays spent.
+/// Takes back an attempt that cost nothing, where nobody has gone on from it. `false`: it may stay spent.
 pub(super) async fn refund<E: Edges>(edges: &E, message: &Message, attempt: u32) -> bool {
     let change = |claim: &mut Claim| {
         if claim.attempt == attempt + 1 && claim.job.is_none() {
@@ -251,18 +252,19 @@ pub(super) async fn refund<E: Edges>(edges: &E, message: &Message, attempt: u32)
     matches!(result, Ok(Amended::Done))
 }
 
-/// Raises the hop after the next message was sent for an attempt, and renews. A failure costs work at
-/// most: the message has been sent.
+/// Overtakes what has a lower hop than the message of the poll stage that was sent next, and renews. A
+/// failure costs work at most: the message has been sent.
 pub(super) async fn advance<E: Edges>(
     edges: &E,
     export: &Export,
     chain: &ChainId,
-    (attempt, hop): (u32, u32),
+    attempt: u32,
+    hop: u32,
     until: Time,
 ) {
     let change = |claim: &mut Claim| {
         if !claim.has_ended() {
-            // Another message has won a later attempt: it must not be overtaken, or nobody goes on.
+            // Unless another message has won a later attempt: were it overtaken, nobody would go on.
             if claim.attempt <= attempt {
                 claim.hop = claim.hop.max(hop);
             }
@@ -288,6 +290,11 @@ pub async fn renew<E: Edges>(
         }
     };
     amend(edges, export, chain, change).await.map(|_| ())
+}
+
+/// Renews the lease of a slice's chain, whose hops are no fences. A failure costs work at most.
+pub(super) async fn prolong<E: Edges>(edges: &E, export: &Export, chain: &ChainId, until: Time) {
+    noted(export, renew(edges, export, chain, until).await);
 }
 
 /// Lets a chain's claim lapse now: its process stops, and the next run may carry on at once.
@@ -337,7 +344,7 @@ pub(super) async fn fail<E: Edges>(edges: &E, message: &Message) {
 }
 
 /// A claim only saves work, so trouble with it is told and not passed on.
-fn noted(export: &Export, result: Result<Amended, ArchiveError>) {
+fn noted<T>(export: &Export, result: Result<T, ArchiveError>) {
     if let Err(error) = result {
         tracing::warn!(%export, %error, "the claim of {export} could not be brought up to date");
     }
@@ -627,14 +634,7 @@ mod tests {
             taken(&edges, None).await.unwrap();
             let message = message(Work::Start);
             let until = now().after(minutes(9));
-            advance(
-                &edges,
-                &message.export,
-                &message.chain,
-                (attempt, hop),
-                until,
-            )
-            .await;
+            advance(&edges, &message.export, &message.chain, attempt, hop, until).await;
             let claim = edges.claim().unwrap();
             assert_eq!(
                 (claim.hop, claim.until),
@@ -666,7 +666,8 @@ mod tests {
             &edges,
             &mine.export,
             &mine.chain,
-            (9, MOST_HOPS),
+            9,
+            MOST_HOPS,
             now().after(minutes(9)),
         )
         .await;
@@ -810,7 +811,7 @@ mod tests {
         claim.end(now());
         let last = Message {
             attempt: MOST_ATTEMPTS,
-            hop: MOST_HOPS + 1,
+            hop: MOST_HOPS,
             ..message(Work::Start)
         };
         assert!(Message::from_json(&last.to_json()).is_ok());

@@ -65,7 +65,7 @@ pub(super) async fn run<E: Edges>(
         Turn::Overtaken => return Ok(overtaken(edges, message)),
         Turn::Mine(_) => {
             let (export, chain) = (&message.export, &message.chain);
-            claim::advance(edges, export, chain, (message.attempt, 0), until).await;
+            claim::prolong(edges, export, chain, until).await;
         }
         // A lapsed claim of another chain stays as it is: a slice cannot carry an export alone, and
         // would turn away the messages that can.
@@ -74,7 +74,7 @@ pub(super) async fn run<E: Edges>(
     if let Some(reason) = exhausted(message, edges.rules(), now) {
         return give_up(edges, message, reason, false).await;
     }
-    let job = match looked_up(edges, message, slice).await {
+    let mut job = match looked_up(edges, message, slice).await {
         Ok(job) => job,
         Err(Unusable::Later(why, wait)) => {
             return later(edges, message, slice, slice.fragments.clone(), why, wait).await;
@@ -105,7 +105,6 @@ pub(super) async fn run<E: Edges>(
     }
     let files = by_id(&job);
     copy_all(edges, message, slice, &files, missing, limit, &mut tally).await?;
-    let mut job = job;
     if !tally.refused.is_empty() && !tally.must_stop() {
         // Links expire: a fresh look has fresh ones.
         let again: Vec<_> = tally
@@ -204,10 +203,10 @@ fn usable(answer: Result<Job, ApiError>, slice: &Slice) -> Result<Job, Unusable>
             slice.of
         ));
     }
-    if by_id(&job).len() != job.files.len() {
+    let files = by_id(&job);
+    if files.len() != job.files.len() {
         return says("names a file twice".to_owned());
     }
-    let files = by_id(&job);
     match slice
         .fragments
         .iter()

@@ -245,9 +245,8 @@ impl Message {
             let seen = wire.attempt.to_string();
             return Err(Invalid::new("attempt", "from 0 to 3", &seen).into());
         }
-        // One more than the cap is what giving up looks like from outside; beyond it is nonsense.
-        if wire.hop > MOST_HOPS + 1 {
-            return Err(Invalid::new("hop", "from 0 to 2001", &wire.hop.to_string()).into());
+        if wire.hop > MOST_HOPS {
+            return Err(Invalid::new("hop", "from 0 to 2000", &wire.hop.to_string()).into());
         }
         let work = match (wire.stage, wire.job, wire.slice) {
             (Stage::Poll, None, None) => Work::Start,

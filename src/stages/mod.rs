@@ -334,23 +334,23 @@ async fn send_after<E: Edges>(
     Ok(Outcome::Continues)
 }
 
-/// Sends one message after a delay, then renews the claim and, for a poll, raises its hop. The hops
-/// of copies are not fences: slices of one job go on side by side.
+/// Sends one message after a delay, then renews the claim; a message of the poll stage overtakes what was
+/// sent before it. The hops of copies are not fences: slices of one job go on side by side.
 async fn carry_on<E: Edges>(
     edges: &E,
     message: Message,
     delay: Duration,
 ) -> Result<Outcome, StageError> {
     let (export, chain) = (message.export.clone(), message.chain.clone());
-    let hop = if let Work::Copy(_) = message.work {
-        0
-    } else {
-        message.hop
-    };
-    let attempt = message.attempt;
+    let (attempt, hop) = (message.attempt, message.hop);
+    let copies = matches!(message.work, Work::Copy(_));
     let until = edges.rules().lease.until(edges.now(), &message.work, delay);
     let outcome = send_after(edges, message, delay).await?;
-    claim::advance(edges, &export, &chain, (attempt, hop), until).await;
+    if copies {
+        claim::prolong(edges, &export, &chain, until).await;
+    } else {
+        claim::advance(edges, &export, &chain, attempt, hop, until).await;
+    }
     Ok(outcome)
 }
 

@@ -6,7 +6,7 @@ use super::claim::{self, Amended, Take, Turn};
 use super::commit::{self, Wanted};
 use super::message::{Fragment, Looking, MOST_ATTEMPTS, Message, Slice, Work};
 use super::{
-    Edges, Lease, Outcome, Report, Rules, StageError, carry_on, exhausted, give_up, pace, restart,
+    Edges, Outcome, Report, Rules, StageError, carry_on, exhausted, give_up, pace, restart,
     send_after,
 };
 use crate::archive::manifest::JobFacts;
@@ -66,7 +66,10 @@ pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outc
     let take = Take {
         attempt: spent + 1,
         job: None,
-        until: lease(edges.rules(), now),
+        until: edges
+            .rules()
+            .lease
+            .until(now, &message.work, Duration::ZERO),
     };
     let over = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
     match claim::take(edges, message, over, take).await? {
@@ -191,7 +194,10 @@ pub(super) async fn look<E: Edges>(
             let take = Take {
                 attempt: message.attempt,
                 job: Some(looking.id.clone()),
-                until: lease(edges.rules(), now),
+                until: edges
+                    .rules()
+                    .lease
+                    .until(now, &message.work, Duration::ZERO),
             };
             if claim::take(edges, message, over, take).await?.is_none() {
                 return again(edges, message).await;
@@ -416,7 +422,8 @@ async fn send_slices<E: Edges>(
         edges,
         &message.export,
         &message.chain,
-        (message.attempt, message.hop + 1),
+        message.attempt,
+        message.hop + 1,
         until,
     )
     .await;
@@ -446,20 +453,9 @@ pub(super) fn overtaken<E: Edges>(edges: &E, message: &Message) -> Outcome {
     Outcome::Overtaken
 }
 
-/// How long the claim of a message at work is good for.
-fn lease_span(rules: &Rules) -> Duration {
-    match rules.lease {
-        Lease::Delivery { poll, .. } => poll,
-        Lease::Renewed(span) => span,
-    }
-}
-
-fn lease(rules: &Rules, now: Time) -> Time {
-    now.after(lease_span(rules))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Lease;
     use super::*;
     use crate::kore::job::{File, FileUrl, Totals};
 
@@ -669,24 +665,6 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
-        }
-    }
-
-    #[test]
-    fn the_claim_of_a_message_at_work_is_good_until_it_would_be_delivered_again() {
-        let delivery = Lease::Delivery {
-            poll: Duration::from_secs(60),
-            copy: Duration::from_secs(5_400),
-        };
-        for (lease_of, span) in [
-            (delivery, minutes(1)),
-            (Lease::Renewed(minutes(3)), minutes(3)),
-        ] {
-            let rules = Rules {
-                lease: lease_of,
-                ..rules()
-            };
-            assert_eq!(lease(&rules, now()), now().after(span), "{lease_of:?}");
         }
     }
 

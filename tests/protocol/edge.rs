@@ -141,6 +141,12 @@ impl Edge {
         }
     }
 
+    /// How often this invocation has asked the API, and for files.
+    pub fn asked(&self) -> (u64, u64) {
+        let of = |calls: &AtomicU64| calls.load(Ordering::Relaxed);
+        (of(&self.calls.api), of(&self.calls.files))
+    }
+
     pub fn with_turnstile(self, turnstile: &Arc<Turnstile>) -> Self {
         Self {
             turnstile: Some(Arc::clone(turnstile)),

@@ -27,9 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fault::Fault;
-use insights_archive::stages::message::{MOST_HOPS, Message};
+use insights_archive::stages::message::{MOST_HOPS, Message, Slice, Work};
 use path::{Limits, Scene};
-use seeds::{Faults, handled, run};
+use seeds::{Faults, Handled, handled, run};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -104,9 +104,9 @@ fn a_message_that_has_gone_round_too_often_is_the_last() {
     for (hop, ends) in [(MOST_HOPS - 1, false), (MOST_HOPS, true)] {
         for waits in [false, true] {
             for fault in [None, Some(Fault::Unavailable)] {
-                let handled = handled(fault, |message, now| {
+                let handled = handled(fault, None, |state, message| {
                     message.hop = hop;
-                    message.not_before = waits.then(|| now.after(seeds::HOUR));
+                    message.not_before = waits.then(|| state.now().after(seeds::HOUR));
                 });
                 let dead = usize::from(ends);
                 assert_eq!(handled.dead, dead, "hop {hop}, waits {waits}, {fault:?}");
@@ -129,8 +129,8 @@ fn a_message_that_comes_before_its_time_is_sent_on_and_nothing_else_happens() {
         (quarter, quarter),
         (seeds::MINUTE, seeds::MINUTE),
     ] {
-        let handled = handled(None, |message, now| {
-            message.not_before = Some(now.after(ahead))
+        let handled = handled(None, None, |state, message| {
+            message.not_before = Some(state.now().after(ahead));
         });
         assert_eq!((handled.jobs, handled.dead), (0, 0), "{ahead:?}");
         let due = handled.now.after(ahead);
@@ -141,14 +141,16 @@ fn a_message_that_comes_before_its_time_is_sent_on_and_nothing_else_happens() {
         };
         assert_eq!(handled.sent, [(expected, delay)], "{ahead:?}");
     }
-    let handled = handled(None, |message, now| message.not_before = Some(now));
+    let handled = handled(None, None, |state, message| {
+        message.not_before = Some(state.now());
+    });
     assert_eq!((handled.jobs, handled.sent.len()), (1, 1));
 }
 
 #[test]
 fn while_the_archive_does_not_answer_a_message_goes_round_ever_more_slowly() {
     let delays = [0, 1, 4, 40].map(|weathered| {
-        let handled = handled(Some(Fault::Unavailable), |message, _| {
+        let handled = handled(Some(Fault::Unavailable), None, |_, message| {
             message.weathered = weathered;
         });
         assert_eq!((handled.jobs, handled.dead), (0, 0), "{weathered}");
@@ -168,6 +170,107 @@ fn while_the_archive_does_not_answer_a_message_goes_round_ever_more_slowly() {
         "{delays:?}"
     );
     assert!(delays[3] > 10 * seeds::MINUTE, "{delays:?}");
+}
+
+/// What a slice comes to: its export is archived, given up, wants a new job, or the slice comes again.
+fn end(handled: &Handled) -> &'static str {
+    match &handled.sent[..] {
+        [] if handled.archived => "archived",
+        [] if handled.dead == 1 => "given up",
+        [(next, _)] if next.work == Work::Start => "a new job",
+        [(next, _)] if matches!(next.work, Work::Copy(_)) => "again",
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_trouble_with_a_file_costs_so_many_downloads_and_ends_like_this() {
+    // Requests for each of two files; looks; pages kept.
+    for (fault, downloads, looks, kept, expected) in [
+        (None, 1, 1, 0, "archived"),
+        // Three times in a row with pauses, or not at all while the host says to wait.
+        (Some(Fault::Broken), 3, 1, 0, "again"),
+        (Some(Fault::CutLoudly), 3, 1, 0, "again"),
+        (Some(Fault::BrokenLong), 1, 1, 0, "again"),
+        // With a link and with a fresh one.
+        (Some(Fault::LinkRefused), 2, 2, 0, "a new job"),
+        (Some(Fault::Html), 4, 2, 2, "a new job"),
+        (Some(Fault::CutSilently), 4, 2, 2, "a new job"),
+        // Against the vendor's word, three downloads agree.
+        (Some(Fault::Miscounted), 3, 1, 0, "archived"),
+        (Some(Fault::Limited), 0, 1, 0, "again"),
+        (Some(Fault::Gone), 0, 1, 0, "a new job"),
+        (Some(Fault::Unauthorized), 0, 1, 0, "given up"),
+    ] {
+        let handled = handled(fault, None, |state, message| {
+            seeds::a_slice(state, message);
+        });
+        let expected = ((looks, 2 * downloads), kept, expected);
+        let seen = (handled.asked, handled.quarantined, end(&handled));
+        assert_eq!(seen, expected, "{fault:?}");
+    }
+}
+
+#[test]
+fn what_is_left_of_a_slice_comes_again_after_ever_longer_pauses() {
+    for (fault, troubled, least, most) in [
+        (Fault::Broken, 0, 4, 6),
+        (Fault::Broken, 3, 35, 45),
+        // As long as the host says, and an hour at most.
+        (Fault::BrokenLong, 0, 3_600, 3_600),
+    ] {
+        let mut slice = None;
+        let handled = handled(Some(fault), None, |state, message| {
+            let mut own = seeds::a_slice(state, message);
+            own.troubled = troubled;
+            message.work = Work::Copy(own.clone());
+            slice = Some(own);
+        });
+        let slice = slice.expect("made above");
+        let [(next, delay)] = &handled.sent[..] else {
+            panic!("{fault:?}: {:?}", handled.sent);
+        };
+        let left = Slice {
+            troubled: troubled + 1,
+            ..slice
+        };
+        let mut next_work = next.work.clone();
+        if let Work::Copy(rest) = &mut next_work {
+            rest.fragments.sort_by_key(|fragment| fragment.number);
+        }
+        assert_eq!(next_work, Work::Copy(left), "{fault:?}");
+        let wait = next.not_before.map_or(*delay, |due| due.since(handled.now));
+        assert!(
+            (least..=most).contains(&wait.as_secs()),
+            "{fault:?} {troubled}: {wait:?}"
+        );
+    }
+}
+
+#[test]
+fn a_slice_that_gets_nothing_done_in_two_runs_is_given_up() {
+    for (fruitless, expected) in [(0, "again"), (1, "given up")] {
+        let handled = handled(None, Some(Duration::ZERO), |state, message| {
+            let mut own = seeds::a_slice(state, message);
+            (own.fruitless, own.troubled) = (fruitless, 7);
+            message.work = Work::Copy(own);
+        });
+        assert_eq!(
+            (end(&handled), handled.asked),
+            (expected, (1, 0)),
+            "{fruitless}"
+        );
+        if let [(next, delay)] = &handled.sent[..] {
+            let Work::Copy(left) = &next.work else {
+                panic!("{next:?}");
+            };
+            assert_eq!(
+                (left.fruitless, left.troubled, left.fragments.len()),
+                (1, 0, 2)
+            );
+            assert_eq!(*delay, Duration::ZERO);
+        }
+    }
 }
 
 #[test]

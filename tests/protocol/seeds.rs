@@ -12,7 +12,7 @@ use insights_archive::export::{Event, Export, Time, Week};
 use insights_archive::queue::Line;
 use insights_archive::stages::claim::Claim;
 use insights_archive::stages::enqueue::{self, Request, Scope, Wish};
-use insights_archive::stages::message::{MOST_HOPS, Message};
+use insights_archive::stages::message::{Fragment, MOST_HOPS, Message, Slice, Work};
 use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -22,7 +22,7 @@ use crate::rng::Rng;
 use crate::sqs::MOST_RECEIVES;
 use crate::world::{Bounds, Fate, State};
 
-/// The functions' own limits, as in the template.
+/// The functions' own limits; poll's is shorter than in the template.
 pub const POLL_LIMIT: Duration = Duration::from_secs(30);
 pub const COPY_LIMIT: Duration = Duration::from_secs(300);
 /// Six times as much.
@@ -79,12 +79,21 @@ pub struct Handled {
     pub message: Message,
     pub dead: usize,
     pub jobs: usize,
+    /// Requests to the API, and for files.
+    pub asked: (u64, u64),
+    pub quarantined: usize,
+    pub archived: bool,
     /// What was sent, with its delay.
     pub sent: Vec<(Message, Duration)>,
 }
 
-/// Handles the start of a chain after a change of its message; the fault strikes wherever it can.
-pub fn handled(fault: Option<Fault>, change: impl FnOnce(&mut Message, Time)) -> Handled {
+/// Handles one message in a world of its own: the start of a chain, unless it is prepared to be another.
+/// The fault strikes wherever it can; `limit` is how long a run may take.
+pub fn handled(
+    fault: Option<Fault>,
+    limit: Option<Duration>,
+    prepare: impl FnOnce(&mut State, &mut Message),
+) -> Handled {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -93,33 +102,63 @@ pub fn handled(fault: Option<Fault>, change: impl FnOnce(&mut Message, Time)) ->
     runtime.block_on(async {
         let run = Run::new(0, Faults::None, false);
         let mut edge = run.edge("w0".to_owned(), 0);
-        if let (Some(fault), Fate::Rates { rates, .. }) = (fault, &mut run.state().fate) {
-            rates[fault as usize] = 10_000;
-        }
+        sleep(MINUTE).await;
         let now = run.state().now();
         let export = Export {
             app: run.scope.apps[0].clone(),
             event: Event::All,
             week: Week::of(now).back(1),
         };
-        let mut message = Message::start(export, "a-chain".parse().expect("a chain's id"), None);
-        change(&mut message, now);
+        let chain = "a-chain".parse().expect("a chain's id");
+        let mut message = Message::start(export.clone(), chain, None);
+        prepare(&mut run.state(), &mut message);
+        if let (Some(fault), Fate::Rates { rates, .. }) = (fault, &mut run.state().fate) {
+            rates[fault as usize] = 10_000;
+        }
         edge.message = Some(message.clone());
-        let ended = handle(&edge, &message, None).await;
+        let limit = limit.map(|limit| Instant::now() + limit);
+        let ended = handle(&edge, &message, limit).await;
         ended.expect("an answer, whatever goes wrong");
         let state = run.state();
+        let elapsed = state.elapsed();
         let sent = state.sqs.entries.values().map(|entry| {
             let message = Message::from_json(&entry.body).expect("checked when it was sent");
-            (message, entry.visible - state.elapsed())
+            (message, entry.visible.saturating_sub(elapsed))
         });
         Handled {
             now,
             message,
             dead: state.sqs.buried,
             jobs: state.host.jobs.len(),
+            asked: edge.asked(),
+            quarantined: state.store.list("quarantine/").len(),
+            archived: state.store.get(&Key::manifest(&export)).is_some(),
             sent: sent.collect(),
         }
     })
+}
+
+/// Makes the message a slice that is all of a job of two files, which has succeeded.
+pub fn a_slice(state: &mut State, message: &mut Message) -> Slice {
+    let (export, began) = (&message.export, Duration::ZERO);
+    let job = state
+        .host
+        .start(export, began, None, &mut state.rng, Some(2));
+    let fragments = (1..=2).map(|number| Fragment {
+        number,
+        file_id: format!("f-1-{number}"),
+    });
+    let slice = Slice {
+        job,
+        of: 2,
+        fragments: fragments.collect(),
+        fruitless: 0,
+        troubled: 0,
+    };
+    message.attempt = 1;
+    message.first_start = Some(state.now());
+    message.work = Work::Copy(slice.clone());
+    slice
 }
 
 /// The first messages of a tick that finds so many weeks missing, the oldest of which was given up ten
@@ -162,11 +201,11 @@ pub fn first_messages(weeks: u32) -> (Time, Vec<Message>) {
 
 /// How many messages of one export may be under way at once. Slices have no fences, and while the archive
 /// is away nobody has: a message that is delivered again is sent again.
-fn most_in_flight(outages: &[(Duration, Duration, Fault)]) -> u32 {
+fn in_flight_allowed(outages: &[(Duration, Duration, Fault)]) -> u32 {
     let away = outages
         .iter()
         .any(|(.., kind)| *kind == Fault::ArchiveOutage);
-    if away { 1_000 } else { 200 }
+    if away { 500 } else { 200 }
 }
 
 /// What happens at a time of the calendar.
@@ -280,7 +319,7 @@ impl Run {
             deadline: rules.deadline,
             held: COPY_VISIBILITY + 2 * HOUR,
             skew: Duration::from_millis(2 * skew),
-            in_flight: most_in_flight(&outages),
+            in_flight: in_flight_allowed(&outages),
         };
         let lookback_weeks = rng.pick(&[0, 0, 1, 2]);
         let fate = Fate::Rates { rates, outages };
@@ -414,11 +453,14 @@ impl Run {
                 Planned::Enqueue(request) => request,
                 Planned::Redrive => {
                     let mut state = self.state();
-                    state.note("person", || "sends all dead letters again".to_owned());
+                    let letters = state.sqs.dead.len();
+                    state.note("person", || {
+                        format!("sends all {letters} dead letters again")
+                    });
                     state.redrive();
                     let failures = state.failures();
                     drop(state);
-                    if now > self.calm_at {
+                    if letters > 0 && now > self.calm_at {
                         self.undisturbed_since = now;
                         self.failures = failures;
                     }
@@ -545,9 +587,12 @@ impl Run {
             let mut state = self.state();
             state.note(&format!("w{worker}"), || format!("ends {id}: {ended:?}"));
             // What failed comes again when its time is over.
-            if let Some(Ok(_)) = ended
+            if let Some(Ok(outcome)) = ended
                 && state.fault(&[Fault::DeleteLost]).is_none()
             {
+                if let Outcome::Held(_) = outcome {
+                    state.held(id);
+                }
                 state.gone(id, None);
             }
         }

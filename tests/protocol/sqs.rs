@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use insights_archive::export::Export;
 use insights_archive::queue::Line;
-use insights_archive::stages::message::Message;
+use insights_archive::stages::message::{Message, Work};
 
 use crate::seen::Print;
 
@@ -37,6 +37,14 @@ impl Entry {
 pub struct Dead {
     pub export: Export,
     pub body: String,
+}
+
+impl Dead {
+    /// Whether it makes the export's chain go on, or begin: a slice alone does not.
+    pub fn starts_anew(&self) -> bool {
+        let message = Message::from_json(&self.body);
+        message.is_ok_and(|message| !matches!(message.work, Work::Copy(_)))
+    }
 }
 
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use insights_archive::archive::manifest::{self, Manifest};
 use insights_archive::archive::{ETag, Key};
 use insights_archive::export::{Export, Time};
 use insights_archive::stages::claim::Claim;
-use insights_archive::stages::message::{ChainId, MOST_HOPS, Message, Work};
+use insights_archive::stages::message::{ChainId, MOST_HOPS, Message};
 use tokio::time::Instant;
 
 use crate::fault::Fault;
@@ -68,7 +68,7 @@ pub struct Watch {
     /// When a receipt was lost or garbled in this bout: the slice that wrote it is done, and the
     /// others wait for it until the next tick.
     receipt_lost: Option<Duration>,
-    /// Whether a message of this bout may have ended at a claim that looks alive where a clock is behind.
+    /// Whether a message of this bout has ended at a claim that looks alive where a clock is behind.
     turned_away: bool,
     /// When the API was asked about it in the last minute.
     asked: VecDeque<Duration>,
@@ -296,6 +296,16 @@ impl State {
         });
     }
 
+    /// A message ends at the claim of another chain. Where a clock is further behind than a request waits for
+    /// a claim to lapse, it may have lapsed by the others' clocks.
+    pub fn held(&mut self, id: u64) {
+        let behind = self.bounds.skew > Duration::from_secs(5);
+        if let Some(entry) = self.sqs.entries.get(&id) {
+            let watch = self.watches.entry(entry.export.clone()).or_default();
+            watch.turned_away |= behind;
+        }
+    }
+
     /// A message is gone: deleted, or to the dead-letter queue with a reason.
     pub fn gone(&mut self, id: u64, dead: Option<&str>) {
         let Some(entry) = self.sqs.entries.remove(&id) else {
@@ -304,15 +314,7 @@ impl State {
         if let Some(reason) = dead {
             self.bury(&entry.export, entry.body.clone(), reason);
         }
-        // A request that waited for a claim to lapse ends at it where a clock is further behind than it
-        // waited: the claim still looks alive there.
-        let skew = self.bounds.skew;
-        let behind = skew > Duration::from_secs(5)
-            && self
-                .claim(&entry.export)
-                .is_some_and(|claim| claim.until.after(skew) > self.now());
         let watch = self.watches.entry(entry.export.clone()).or_default();
-        watch.turned_away |= behind;
         watch.in_flight -= 1;
         if watch.in_flight > 0
             || watch.turned_away
@@ -356,25 +358,30 @@ impl State {
 
     /// Sends all dead letters again.
     pub fn redrive(&mut self) {
-        for letter in std::mem::take(&mut self.sqs.dead) {
+        let letters = std::mem::take(&mut self.sqs.dead);
+        let starts: BTreeSet<_> = letters
+            .iter()
+            .filter(|letter| letter.starts_anew())
+            .map(|letter| letter.export.clone())
+            .collect();
+        for letter in letters {
             let now = self.elapsed();
             let skew = self.bounds.skew;
             let alive = self
                 .claim(&letter.export)
                 .is_some_and(|claim| claim.until.after(skew) > self.now());
-            let message = Message::from_json(&letter.body);
-            let slice = matches!(&message, Ok(message) if matches!(message.work, Work::Copy(_)));
+            let slices_alone = !starts.contains(&letter.export);
             if let Some(watch) = self.watches.get_mut(&letter.export) {
                 // No letter tells of it any more.
                 watch.letters.clear();
-                if alive || slice {
+                if alive || slices_alone {
                     // Sent again too early: the claim of the chain that gave up could not be marked, and
-                    // what was sent ends at it. Or it is a slice, which does its part and ends where the
-                    // others are gone. The next tick finds the week missing.
+                    // what was sent ends at it. Or there are only slices, which do their part and end
+                    // where others are gone undone. The next tick finds the week missing.
                     watch.letters.push(now);
                 }
             }
-            match message {
+            match Message::from_json(&letter.body) {
                 Ok(message) => {
                     // The start message of a chain does not know when it was handled first.
                     if let Some(chain) = self.chains.get_mut(&message.chain)
@@ -575,8 +582,8 @@ impl State {
                     self.broken(format!("{key} is held until {until}"));
                 }
             }
-            Place::Data(export, job, part) => {
-                if let Err(law) = self.check_data(&export, &job, part.number(), key) {
+            Place::Data(export, job, _) => {
+                if let Err(law) = self.check_data(&export, &job, key) {
                     self.broken(format!("{key}: {law}"));
                 }
             }
@@ -588,7 +595,6 @@ impl State {
         &self,
         export: &Export,
         job: &insights_archive::export::JobId,
-        _number: u32,
         key: &Key,
     ) -> Result<(), String> {
         let object = &self.store.objects[key.as_str()];
@@ -616,10 +622,10 @@ impl State {
             .host
             .served
             .get(&(job.clone(), of("file-id").to_owned()));
-        // What is not the file itself was downloaded twice with the same count before it was kept.
+        // What is not the file itself was downloaded three times with the same count before it was kept.
         let times = |served: &Vec<Bytes>| served.iter().filter(|b| **b == object.bytes).count();
-        if file.bytes != object.bytes && served.map_or(0, times) < 2 {
-            return Err("not what the host served for this file, twice".to_owned());
+        if file.bytes != object.bytes && served.map_or(0, times) < 3 {
+            return Err("not what the host served for this file, three times".to_owned());
         }
         Ok(())
     }

@@ -146,28 +146,38 @@ async fn a_key_that_holds_another_file_is_left_alone_and_the_week_stands_by_a_ne
     let first = manifest(told.path(), export);
     let of = u32::try_from(first.fragments.len()).unwrap();
 
-    let folder = tempfile::tempdir().unwrap();
     let key = Key::data(export, &first.job.id, Part::new(1, of).unwrap());
-    // It agrees with itself, and is not the file.
-    let about = About {
-        metadata: vec![
-            ("file-id", "another".to_owned()),
-            ("record-count", "1".to_owned()),
-        ],
-        crc64nvme: None,
-    };
-    let other = Folder::open(folder.path()).unwrap();
-    let created = other.create(&key, Bytes::from_static(b"[{}]"), &about);
-    assert!(matches!(created.await.unwrap(), Created::Written(_)));
+    let archive = Folder::open(told.path()).unwrap();
+    let head = archive.head(&key).await.unwrap().unwrap();
+    let file_id = head.metadata("file-id").unwrap();
+    for (file_id, count, bytes) in [
+        // It agrees with itself, and is not the file.
+        ("another", "1", &b"[{}]"[..]),
+        // It does not agree with itself.
+        (file_id, "2", b"[{}]"),
+        (file_id, "1", b"[{}"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let about = About {
+            metadata: vec![
+                ("file-id", file_id.to_owned()),
+                ("record-count", count.to_owned()),
+            ],
+            crc64nvme: None,
+        };
+        let other = Folder::open(folder.path()).unwrap();
+        let created = other.create(&key, Bytes::from_static(bytes), &about);
+        assert!(matches!(created.await.unwrap(), Created::Written(_)));
 
-    let finished = archive_all(&host(), clock(), folder.path(), &request).await;
-    assert!(failures(&finished).is_empty(), "{:?}", failures(&finished));
-    let second = manifest(folder.path(), export);
-    assert!(second.verified, "{:?}", second.discrepancies);
-    assert_ne!(second.job.id, first.job.id);
-    assert_eq!(second.archived, first.archived);
-    let left = std::fs::read(folder.path().join(key.as_str())).unwrap();
-    assert_eq!(left, b"[{}]");
+        let finished = archive_all(&host(), clock(), folder.path(), &request).await;
+        assert!(failures(&finished).is_empty(), "{:?}", failures(&finished));
+        let second = manifest(folder.path(), export);
+        assert!(second.verified, "{:?}", second.discrepancies);
+        assert_ne!(second.job.id, first.job.id);
+        assert_eq!(second.archived, first.archived);
+        let left = std::fs::read(folder.path().join(key.as_str())).unwrap();
+        assert_eq!(left, bytes);
+    }
 }
 
 #[tokio::test(start_paused = true)]

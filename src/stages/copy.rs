@@ -455,19 +455,22 @@ mod tests {
         }
     }
 
-    fn verdict(answer: Result<Job, ApiError>) -> &'static str {
+    fn slice() -> Slice {
         let fragment = |(number, id): (u32, &str)| Fragment {
             number,
             file_id: id.to_owned(),
         };
-        let slice = Slice {
+        Slice {
             job: "fj-1".parse().unwrap(),
             of: 3,
             fragments: [(1, "a"), (2, "b")].map(fragment).to_vec(),
             fruitless: 0,
             troubled: 0,
-        };
-        match usable(answer, &slice) {
+        }
+    }
+
+    fn verdict(answer: Result<Job, ApiError>) -> &'static str {
+        match usable(answer, &slice()) {
             Ok(_) => "usable",
             Err(Unusable::Later(..)) => "later",
             Err(Unusable::Restart(_)) => "restart",
@@ -541,6 +544,28 @@ mod tests {
             ),
         ] {
             assert_eq!(verdict(Err(error.clone())), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wait_that_an_answer_asks_for_is_kept() {
+        let (request, detail) = ("GET job".to_owned(), "words".to_owned());
+        for retry_after in [None, Some(Duration::from_mins(7))] {
+            for error in [
+                ApiError::Limited {
+                    request: request.clone(),
+                    retry_after,
+                },
+                ApiError::Unclear {
+                    request: request.clone(),
+                    detail: detail.clone(),
+                    retry_after,
+                },
+            ] {
+                let usable = usable(Err(error), &slice());
+                let waits = matches!(usable, Err(Unusable::Later(_, wait)) if wait == retry_after);
+                assert!(waits, "{retry_after:?}");
+            }
         }
     }
 }

@@ -436,7 +436,7 @@ mod tests {
     fn a_number_out_of_its_range_is_refused_by_name() {
         for (message, pointer, good, bad) in [
             (start(), "/attempt", json!(3), json!(4)),
-            (start(), "/hop", json!(2_001), json!(2_002)),
+            (start(), "/hop", json!(2_000), json!(2_001)),
             (look(), "/job/percent", json!(0.0), json!(-0.1)),
             (look(), "/job/percent", json!(100.0), json!(100.1)),
             (copy(), "/slice/of", json!(10_000), json!(10_001)),

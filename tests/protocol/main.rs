@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fault::Fault;
-use insights_archive::stages::message::{MOST_HOPS, Message, Slice, Work};
+use insights_archive::stages::message::{Looking, MOST_HOPS, Message, Slice, Work};
 use path::{Limits, Scene};
 use seeds::{Faults, Handled, handled, run};
 
@@ -82,7 +82,15 @@ fn what_a_person_must_mend_is_left_in_peace() {
 
 #[test]
 fn ten_weeks_begin_at_once_then_one_a_minute_oldest_first_and_last_what_was_given_up() {
-    let (now, messages) = seeds::first_messages(14);
+    let (now, summary) = seeds::first_tick(14);
+    let [line] = &summary.exports[..] else {
+        panic!("{:?}", summary.exports);
+    };
+    assert_eq!(
+        (line.archived, line.missing, line.enqueued.len()),
+        (0, 14, 14)
+    );
+    let messages = summary.sent;
     assert_eq!(messages.len(), 14);
     let last = messages.last().expect("there are some").export.week;
     assert!(messages.iter().all(|message| message.export.week >= last));
@@ -170,6 +178,54 @@ fn while_the_archive_does_not_answer_a_message_goes_round_ever_more_slowly() {
         "{delays:?}"
     );
     assert!(delays[3] > 10 * seeds::MINUTE, "{delays:?}");
+}
+
+#[test]
+fn a_start_that_the_host_turns_away_costs_no_attempt_and_the_deadline_runs() {
+    for (fault, attempt, least) in [
+        (Fault::Unreachable, 0, 30),
+        (Fault::LimitedLong, 0, 3_600),
+        // It may have started a job.
+        (Fault::Unclear, 1, 5),
+    ] {
+        let handled = handled(Some(fault), None, |_, _| {});
+        let [(next, delay)] = &handled.sent[..] else {
+            panic!("{fault:?}: {:?}", handled.sent);
+        };
+        assert_eq!(
+            (&next.work, next.attempt),
+            (&Work::Start, attempt),
+            "{fault:?}"
+        );
+        assert_eq!(next.first_start.is_some(), attempt == 0, "{fault:?}");
+        let claim = handled.claim.expect("it was won");
+        assert_eq!((claim.attempt, claim.hop), (attempt, 1), "{fault:?}");
+        let wait = next.not_before.map_or(*delay, |due| due.since(handled.now));
+        assert!(wait >= Duration::from_secs(least), "{fault:?}: {wait:?}");
+    }
+}
+
+#[test]
+fn a_look_that_has_sent_its_slices_is_overtaken_if_it_comes_again() {
+    let handled = handled(None, None, |state, message| {
+        let slice = seeds::a_slice(state, message);
+        message.hop = 7;
+        message.work = Work::Look(Looking {
+            id: slice.job,
+            started_at: state.now(),
+            looks: 1,
+            percent: None,
+            moved_at: state.now(),
+            puzzled: 0,
+            unanswered: 0,
+        });
+    });
+    let fragments = handled.sent.iter().map(|(next, _)| match &next.work {
+        Work::Copy(slice) if next.hop == 8 => slice.fragments.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(fragments.sum::<usize>(), 2);
+    assert_eq!(handled.claim.map(|claim| claim.hop), Some(8));
 }
 
 /// What a slice comes to: its export is archived, given up, wants a new job, or the slice comes again.
@@ -271,6 +327,36 @@ fn a_slice_that_gets_nothing_done_in_two_runs_is_given_up() {
             assert_eq!(*delay, Duration::ZERO);
         }
     }
+}
+
+#[test]
+fn a_slice_that_gets_on_in_each_run_goes_on() {
+    // Where each effect takes a while: nothing, one of two files, or both, as time allows.
+    let ends: Vec<_> = (60..1_800)
+        .step_by(20)
+        .map(|seconds| {
+            let limit = Some(Duration::from_secs(seconds));
+            let handled = handled(Some(Fault::Slow), limit, |state, message| {
+                let mut own = seeds::a_slice(state, message);
+                own.fruitless = 1;
+                message.work = Work::Copy(own);
+            });
+            match &handled.sent[..] {
+                [(next, _)] => match &next.work {
+                    Work::Copy(left) => (left.fragments.len(), left.fruitless),
+                    other => panic!("{other:?}"),
+                },
+                _ => (2 * handled.dead, 0),
+            }
+        })
+        .collect();
+    for expected in [(2, 0), (1, 0), (0, 0)] {
+        assert!(ends.contains(&expected), "{expected:?}: {ends:?}");
+    }
+    assert!(
+        ends.iter().all(|(_, fruitless)| *fruitless == 0),
+        "{ends:?}"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use insights_archive::archive::{About, Key};
 use insights_archive::export::{Event, Export, Time, Week};
 use insights_archive::queue::Line;
 use insights_archive::stages::claim::Claim;
-use insights_archive::stages::enqueue::{self, Request, Scope, Wish};
+use insights_archive::stages::enqueue::{self, Request, Scope, Summary, Wish};
 use insights_archive::stages::message::{Fragment, MOST_HOPS, Message, Slice, Work};
 use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -83,6 +83,7 @@ pub struct Handled {
     pub asked: (u64, u64),
     pub quarantined: usize,
     pub archived: bool,
+    pub claim: Option<Claim>,
     /// What was sent, with its delay.
     pub sent: Vec<(Message, Duration)>,
 }
@@ -133,6 +134,7 @@ pub fn handled(
             asked: edge.asked(),
             quarantined: state.store.list("quarantine/").len(),
             archived: state.store.get(&Key::manifest(&export)).is_some(),
+            claim: state.claim(&export),
             sent: sent.collect(),
         }
     })
@@ -161,9 +163,8 @@ pub fn a_slice(state: &mut State, message: &mut Message) -> Slice {
     slice
 }
 
-/// The first messages of a tick that finds so many weeks missing, the oldest of which was given up ten
-/// days ago; and the tick's time.
-pub fn first_messages(weeks: u32) -> (Time, Vec<Message>) {
+/// A tick that finds so many weeks missing, the oldest of which was given up ten days ago; and its time.
+pub fn first_tick(weeks: u32) -> (Time, Summary) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -195,7 +196,7 @@ pub fn first_messages(weeks: u32) -> (Time, Vec<Message>) {
         run.state().store.create(&key, bytes, &About::default());
         let edge = run.edge("tick".to_owned(), 0);
         let summary = enqueue::run(&edge, &run.scope, &Request::Tick(now)).await;
-        (now, summary.expect("nothing goes wrong").sent)
+        (now, summary.expect("nothing goes wrong"))
     })
 }
 

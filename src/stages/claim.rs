@@ -1,6 +1,8 @@
 //! The lease of one chain on one export. It saves work: duplicates of messages end early, and one
 //! chain works per export. Every safety promise holds if a claim vanishes at any instant.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 use super::Edges;
@@ -195,6 +197,8 @@ pub(super) enum Amended {
     Done,
     /// It is another chain's.
     Theirs,
+    /// A later attempt of the chain has been won.
+    Later,
     /// It is gone, or nonsense, or written by others all the time.
     Lost,
 }
@@ -233,12 +237,19 @@ pub(super) async fn note_job<E: Edges>(
     attempt: u32,
     job: &JobId,
 ) -> Result<Amended, ArchiveError> {
-    amend(edges, &message.export, &message.chain, |claim| {
+    let later = AtomicBool::new(false);
+    let change = |claim: &mut Claim| {
         if claim.attempt == attempt {
             claim.job = Some(job.clone());
         }
+        later.store(claim.attempt > attempt, Ordering::Relaxed);
+    };
+    let amended = amend(edges, &message.export, &message.chain, change).await?;
+    Ok(if amended == Amended::Done && later.into_inner() {
+        Amended::Later
+    } else {
+        amended
     })
-    .await
 }
 
 /// Takes back an attempt that cost nothing, where nobody has gone on from it. `false`: it may stay spent.
@@ -292,9 +303,16 @@ pub async fn renew<E: Edges>(
     amend(edges, export, chain, change).await.map(|_| ())
 }
 
-/// Renews the lease of a slice's chain, whose hops are no fences. A failure costs work at most.
+/// Renews the lease of a slice's chain while it lives, and never a lapsed one: a slice cannot carry an
+/// export alone, and would turn away the messages that can. A failure costs work at most.
 pub(super) async fn prolong<E: Edges>(edges: &E, export: &Export, chain: &ChainId, until: Time) {
-    noted(export, renew(edges, export, chain, until).await);
+    let now = edges.now();
+    let change = |claim: &mut Claim| {
+        if claim.is_live(now) {
+            claim.until = claim.until.max(until);
+        }
+    };
+    noted(export, amend(edges, export, chain, change).await);
 }
 
 /// Lets a chain's claim lapse now: its process stops, and the next run may carry on at once.
@@ -344,7 +362,7 @@ pub(super) async fn fail<E: Edges>(edges: &E, message: &Message) {
 }
 
 /// A claim only saves work, so trouble with it is told and not passed on.
-fn noted<T>(export: &Export, result: Result<T, ArchiveError>) {
+fn noted(export: &Export, result: Result<Amended, ArchiveError>) {
     if let Err(error) = result {
         tracing::warn!(%export, %error, "the claim of {export} could not be brought up to date");
     }
@@ -698,6 +716,9 @@ mod tests {
             renew(&edges, &mine.export, chain, later).await.unwrap();
             assert_eq!(edges.claim().unwrap().until, until);
         }
+        prolong(&edges, &mine.export, &mine.chain, later.after(minutes(1))).await;
+        assert_eq!(edges.claim().unwrap().until, later.after(minutes(1)));
+        let later = later.after(minutes(1));
         // It is never shortened but by its release.
         renew(&edges, &mine.export, &mine.chain, now())
             .await
@@ -706,6 +727,9 @@ mod tests {
             release(&edges, &mine.export, chain).await.unwrap();
             assert_eq!(edges.claim().unwrap().until, until);
         }
+        // A slice renews no lapsed one.
+        prolong(&edges, &mine.export, &mine.chain, later).await;
+        assert_eq!(edges.claim().unwrap().until, now());
     }
 
     #[tokio::test]
@@ -724,7 +748,11 @@ mod tests {
         assert_eq!(noted.unwrap(), Amended::Done);
         assert!(refund(&edges, &message, 0).await);
         let claim = edges.claim().unwrap();
-        assert_eq!((claim.attempt, claim.job), (1, Some(job)));
+        assert_eq!((claim.attempt, &claim.job), (1, &Some(job)));
+        // Won by another delivery of the same message, or ended.
+        let noted = note_job(&edges, &message, 0, &"fj-2".parse().unwrap()).await;
+        assert_eq!(noted.unwrap(), Amended::Later);
+        assert_eq!(edges.claim(), Some(claim));
         let others = Message {
             chain: "other".parse().unwrap(),
             ..message

@@ -67,8 +67,6 @@ pub(super) async fn run<E: Edges>(
             let (export, chain) = (&message.export, &message.chain);
             claim::prolong(edges, export, chain, until).await;
         }
-        // A lapsed claim of another chain stays as it is: a slice cannot carry an export alone, and
-        // would turn away the messages that can.
         Turn::Free(_) => {}
     }
     if let Some(reason) = exhausted(message, edges.rules(), now) {

@@ -94,6 +94,9 @@ async fn start_job<E: Edges>(
             edges.report(&message.export, started);
             match claim::note_job(edges, message, attempt, &job.id).await {
                 Ok(Amended::Theirs) => return Ok(overtaken(edges, message)),
+                // By another delivery of this message, on a clock that is ahead. Whether that run lives
+                // is not known; this one's message would end at the attempt.
+                Ok(Amended::Later) => return again(edges, message).await,
                 Ok(Amended::Done) => {}
                 // The next message carries the id as well, and only a run that is cut off right here
                 // loses the job. To stop here would lose it for certain.

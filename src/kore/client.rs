@@ -400,6 +400,7 @@ impl<S: CredentialSource> Kore for Client<S> {
 
     async fn open(&self, link: &FileUrl) -> Result<HttpDownload, FileError> {
         let mut url = self.rules.check_link(link)?;
+        let mut redirects = Vec::new();
         for _ in 0..=MOST_REDIRECTS {
             // Asked for as it is: then its length is announced, and nothing is spent on unpacking.
             // A server that packs it all the same is understood.
@@ -409,9 +410,10 @@ impl<S: CredentialSource> Kore for Client<S> {
                 .header(ACCEPT_ENCODING, "identity");
             let response = request.send().await.map_err(|error| unreached(&error))?;
             if !response.status().is_redirection() {
-                return self.download(response);
+                return self.download(response, redirects);
             }
             url = self.redirect(&url, &response)?;
+            redirects.push(FileUrl::new(url.as_str()));
         }
         Err(unusable(format!(
             "the file is behind more than {MOST_REDIRECTS} redirects"
@@ -431,7 +433,11 @@ impl<S> Client<S> {
         )))
     }
 
-    fn download(&self, response: Response) -> Result<HttpDownload, FileError> {
+    fn download(
+        &self,
+        response: Response,
+        redirects: Vec<FileUrl>,
+    ) -> Result<HttpDownload, FileError> {
         let status = response.status();
         let refused = status.is_client_error()
             && !matches!(
@@ -450,20 +456,28 @@ impl<S> Client<S> {
             });
         }
         let body = Body::new(response, LARGEST_ANNOUNCED, self.largest_unannounced);
-        Ok(HttpDownload(body.map_err(|error| unread(&error))?))
+        let body = body.map_err(|error| unread(&error))?;
+        Ok(HttpDownload { body, redirects })
     }
 }
 
 /// A file on its way in.
-pub struct HttpDownload(Body);
+pub struct HttpDownload {
+    body: Body,
+    redirects: Vec<FileUrl>,
+}
 
 impl Download for HttpDownload {
     fn announced(&self) -> Option<u64> {
-        self.0.announced()
+        self.body.announced()
+    }
+
+    fn redirects(&self) -> &[FileUrl] {
+        &self.redirects
     }
 
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
-        self.0.chunk().await.map_err(|error| unread(&error))
+        self.body.chunk().await.map_err(|error| unread(&error))
     }
 }
 

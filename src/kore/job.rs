@@ -26,11 +26,13 @@ impl FileUrl {
         &self.0
     }
 
-    /// Blots out what makes the link a secret where it stands in bytes that came from its host: an error
-    /// page may repeat what was asked for. The length stays.
+    /// Blots out what makes the link a secret where it stands in bytes that came from its host, cut off at
+    /// an end or whole: an error page may repeat what was asked for. The length stays.
     pub fn blot(&self, bytes: Bytes) -> Bytes {
         /// Shorter values are numbers and words that stand in any text.
         const SHORTEST: usize = 12;
+        /// So much of a secret tells something, where the bytes end in the middle of it.
+        const TELLING: usize = 4;
         let query = self.0.split_once('?').map_or("", |(_, query)| query);
         // Signs around a signature may be spelt in several ways; its letters are the same in all.
         let secrets = query
@@ -43,6 +45,15 @@ impl FileUrl {
             while let Some(at) = find(&blotted[from..], secret) {
                 blotted[from + at..][..secret.len()].fill(b'*');
                 from += at + secret.len();
+            }
+            for cut in TELLING..secret.len() {
+                let end = blotted.len().saturating_sub(cut);
+                if blotted[end..] == secret[..cut] {
+                    blotted[end..].fill(b'*');
+                }
+                if blotted.starts_with(&secret[secret.len() - cut..]) {
+                    blotted[..cut].fill(b'*');
+                }
             }
         }
         blotted.into()
@@ -741,6 +752,21 @@ mod tests {
             let kept = url.blot(Bytes::from(page.clone()));
             let blotted = page.replace(signature, &"*".repeat(signature.len()));
             assert_eq!(kept, blotted);
+            for cut in 4..signature.len() {
+                let page = format!("{}<a>{}", &signature[cut..], &signature[..cut]);
+                let kept = url.blot(Bytes::from(page.clone()));
+                let tail = if signature.len() - cut < 4 {
+                    &page[..signature.len() - cut]
+                } else {
+                    ""
+                };
+                let stars = "*".repeat(signature.len() - cut - tail.len());
+                assert_eq!(
+                    kept,
+                    format!("{stars}{tail}<a>{}", "*".repeat(cut)),
+                    "{cut}"
+                );
+            }
         }
         let plain = Bytes::from_static(b"<html>please sign in</html>");
         assert_eq!(FileUrl::new("https://h/f").blot(plain.clone()), plain);

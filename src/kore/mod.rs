@@ -113,6 +113,11 @@ pub trait Download: Send {
     /// How many bytes the server announced, where it did and no transfer encoding hides it.
     fn announced(&self) -> Option<u64>;
 
+    /// The links that the host redirected to on the way here: secrets as much as the first one.
+    fn redirects(&self) -> &[FileUrl] {
+        &[]
+    }
+
     /// The next bytes; `None` at the end of a body that came whole as far as the protocol can tell.
     fn chunk(&mut self) -> impl Future<Output = Result<Option<Bytes>, FileError>> + Send;
 }

@@ -1,6 +1,7 @@
 //! One fragment on its way into the archive: bytes are counted, hashed and uploaded as they arrive,
 //! and nothing is visible before it is verified.
 
+use std::iter;
 use std::mem;
 use std::time::Duration;
 
@@ -162,7 +163,8 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
                     if let Err(why) = self.tally.feed(&bytes) {
                         let offset = self.tally.bytes - part.len() as u64;
                         part.extend_from_slice(&bytes[..bytes.len().min(whole - part.len())]);
-                        let sample = mem::take(part).freeze();
+                        let sample =
+                            without_links(self.wanted, &self.body, mem::take(part).freeze());
                         return Err(Pass::NotRecords {
                             why,
                             sample,
@@ -191,12 +193,24 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
                 retry_after: None,
             }));
         }
-        self.tally.finish().map_err(|why| Pass::NotRecords {
+        let Self {
+            body,
+            wanted,
+            tally,
+            ..
+        } = self;
+        tally.finish().map_err(|why| Pass::NotRecords {
             why,
-            sample: Bytes::copy_from_slice(last),
+            sample: without_links(wanted, &body, Bytes::copy_from_slice(last)),
             offset: read - last.len() as u64,
         })
     }
+}
+
+/// What came instead of a file, without the signatures of the links that led to it.
+fn without_links(wanted: &Wanted<'_>, body: &impl Download, bytes: Bytes) -> Bytes {
+    let links = iter::once(&wanted.file.url).chain(body.redirects());
+    links.fold(bytes, |bytes, link| link.blot(bytes))
 }
 
 /// Copies one fragment, and writes its receipt.
@@ -579,7 +593,6 @@ async fn quarantine<E: Edges>(
         ],
         crc64nvme: None,
     };
-    let sample = wanted.file.url.blot(sample);
     match edges.archive().create(&key, sample, &about).await {
         Ok(_) => {}
         Err(error @ ArchiveError::Refused { .. }) => return Err(error),

@@ -597,6 +597,8 @@ async fn redirects_are_followed_a_few_times_and_never_with_the_token() {
     let client = usual(&server);
     let mut download = client.open(&server.link("/3")).await.unwrap();
     assert_eq!(whole(&mut download).await.unwrap(), b"[]");
+    let led = ["/2", "/1", "/0"].map(|path| server.link(path));
+    assert_eq!(download.redirects(), led);
     let error = client
         .open(&server.link("/4"))
         .await

@@ -50,6 +50,8 @@ pub struct Host {
     pub served: BTreeMap<(JobId, String), Vec<Bytes>>,
     pub looks: u64,
     pub opens: u64,
+    /// Every file has another number of records each time.
+    pub restless: bool,
 }
 
 /// What the host serves behind a link.
@@ -285,9 +287,13 @@ impl Host {
         let served = if job.odd == Some(Fault::JobForgets) || now.as_millis() > expires {
             Served::Refused(403)
         } else {
-            job.file(&file).map_or(Served::Refused(404), |model| {
-                Served::Bytes(model.bytes.clone())
-            })
+            match job.file(&file) {
+                None => Served::Refused(404),
+                Some(model) if self.restless => {
+                    Served::Bytes(records(0, 0, model.records + self.opens))
+                }
+                Some(model) => Served::Bytes(model.bytes.clone()),
+            }
         };
         (id, file, served)
     }

@@ -268,6 +268,15 @@ fn each_trouble_with_a_file_costs_so_many_downloads_and_ends_like_this() {
 }
 
 #[test]
+fn files_whose_count_is_another_each_time_are_left_for_later() {
+    let handled = handled(None, None, |state, message| {
+        seeds::a_slice(state, message);
+        state.host.restless = true;
+    });
+    assert_eq!((handled.asked, end(&handled)), ((1, 2 * 5), "again"));
+}
+
+#[test]
 fn what_is_left_of_a_slice_comes_again_after_ever_longer_pauses() {
     for (fault, troubled, least, most) in [
         (Fault::Broken, 0, 4, 6),

@@ -77,7 +77,7 @@ MUTATIONS = [
      "                Ok(Amended::Theirs | Amended::Lost) | Err(_) => return", [PROTOCOL]),
     ("create-only: a stored object counts as this file", "src/stages/fragment.rs",
      "    match edges.archive().create(&key, bytes, &about).await? {\n        Created::Written(_) => Ok(Pass::Stored(facts)),\n        Created::Exists => Ok(Pass::Exists),",
-     "    match edges.archive().create(&key, bytes, &about).await? {\n        Created::Written(_) | Created::Exists => Ok(Pass::Stored(facts)),", [PROTOCOL]),
+     "    match edges.archive().create(&key, bytes, &about).await? {\n        Created::Written(_) | Created::Exists => Ok(Pass::Stored(facts)),", [PROTOCOL, PIPELINE]),
     # Either alone is enough where all honour the lock: the link is for file systems on which some do not.
     ("create-only: in a folder", "src/archive/folder.rs",
      """        let created = if is_there(&path) {

@@ -27,7 +27,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fault::Fault;
-use insights_archive::stages::message::{Looking, MOST_HOPS, Message, Slice, Work};
+use insights_archive::archive::Key;
+use insights_archive::archive::key::Part;
+use insights_archive::archive::receipt::{self, Receipt};
+use insights_archive::stages::claim::Claim;
+use insights_archive::stages::message::{MOST_HOPS, Message, Slice, Work};
 use path::{Limits, Scene};
 use seeds::{Faults, Handled, handled, run};
 
@@ -206,19 +210,84 @@ fn a_start_that_the_host_turns_away_costs_no_attempt_and_the_deadline_runs() {
 }
 
 #[test]
+fn a_message_whose_claim_others_take_comes_again_until_its_chain_is_over() {
+    for (hop, sent) in [(MOST_HOPS - 1, 1), (MOST_HOPS, 0)] {
+        let handled = handled(None, None, |state, message| {
+            seeds::a_look(state, message);
+            message.hop = hop;
+            state.store.contended = true;
+        });
+        assert_eq!(
+            (handled.sent.len(), handled.dead),
+            (sent, 1 - sent),
+            "{hop}"
+        );
+        assert_eq!(handled.asked, (0, 0), "{hop}");
+    }
+}
+
+#[test]
+fn a_start_waits_where_another_delivery_may_be_starting_the_job() {
+    for (ago, jobs) in [(0, 0), (29, 0), (30, 1)] {
+        let handled = handled(None, None, |state, message| {
+            let now = state.now();
+            let claim = Claim {
+                chain: message.chain.clone(),
+                attempt: 1,
+                tried_at: now.before(Duration::from_secs(ago)),
+                hop: 0,
+                job: None,
+                until: now.after(seeds::MINUTE),
+                writer: String::new(),
+                failures: 0,
+            };
+            state.put(&Key::claim(&message.export), &claim);
+        });
+        assert_eq!((handled.jobs, handled.sent.len()), (jobs, 1), "{ago}");
+        let (next, delay) = &handled.sent[0];
+        if jobs == 0 {
+            let left = Duration::from_secs(30 - ago);
+            assert_eq!((&next.work, *delay), (&Work::Start, left), "{ago}");
+        } else {
+            assert_eq!(next.attempt, 2, "{ago}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_the_job_no_longer_names_means_a_new_job() {
+    for (file_id, expected) in [("f-1-1", "archived"), ("f-1-9", "a new job")] {
+        let handled = handled(None, None, |state, message| {
+            let mut slice = seeds::a_slice(state, message);
+            // Another slice has copied the first one.
+            let first = slice.fragments.remove(0);
+            let part = Part::new(first.number, slice.of).expect("one of two");
+            let receipt = Receipt {
+                schema: receipt::SCHEMA.to_owned(),
+                key: Key::data(&message.export, &slice.job, part).to_string(),
+                number: first.number,
+                of: slice.of,
+                file_id: file_id.to_owned(),
+                file_name: None,
+                declared_records: Some(2),
+                records: 2,
+                bytes: 2,
+                sha256: "0".repeat(64),
+                crc64nvme: "AAAAAAAAAAA=".to_owned(),
+                written_at: state.now(),
+            };
+            state.put(&Key::receipt(&message.export, &slice.job, part), &receipt);
+            message.work = Work::Copy(slice);
+        });
+        assert_eq!(end(&handled), expected, "{file_id}");
+    }
+}
+
+#[test]
 fn a_look_that_has_sent_its_slices_is_overtaken_if_it_comes_again() {
     let handled = handled(None, None, |state, message| {
-        let slice = seeds::a_slice(state, message);
+        seeds::a_look(state, message);
         message.hop = 7;
-        message.work = Work::Look(Looking {
-            id: slice.job,
-            started_at: state.now(),
-            looks: 1,
-            percent: None,
-            moved_at: state.now(),
-            puzzled: 0,
-            unanswered: 0,
-        });
     });
     let fragments = handled.sent.iter().map(|(next, _)| match &next.work {
         Work::Copy(slice) if next.hop == 8 => slice.fragments.len(),

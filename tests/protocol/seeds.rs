@@ -7,12 +7,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use insights_archive::archive::{About, Key};
+use insights_archive::archive::Key;
 use insights_archive::export::{Event, Export, Time, Week};
 use insights_archive::queue::Line;
 use insights_archive::stages::claim::Claim;
 use insights_archive::stages::enqueue::{self, Request, Scope, Summary, Wish};
-use insights_archive::stages::message::{Fragment, MOST_HOPS, Message, Slice, Work};
+use insights_archive::stages::message::{Fragment, Looking, MOST_HOPS, Message, Slice, Work};
 use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -163,6 +163,20 @@ pub fn a_slice(state: &mut State, message: &mut Message) -> Slice {
     slice
 }
 
+/// Makes the message a look at a job of two files, which has succeeded.
+pub fn a_look(state: &mut State, message: &mut Message) {
+    let slice = a_slice(state, message);
+    message.work = Work::Look(Looking {
+        id: slice.job,
+        started_at: state.now(),
+        looks: 1,
+        percent: None,
+        moved_at: state.now(),
+        puzzled: 0,
+        unanswered: 0,
+    });
+}
+
 /// A tick that finds so many weeks missing, the oldest of which was given up ten days ago; and its time.
 pub fn first_tick(weeks: u32) -> (Time, Summary) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -191,9 +205,7 @@ pub fn first_tick(weeks: u32) -> (Time, Summary) {
             writer: String::new(),
             failures: 1,
         };
-        let bytes = serde_json::to_vec(&claim).expect("plain").into();
-        let key = Key::claim(&export);
-        run.state().store.create(&key, bytes, &About::default());
+        run.state().put(&Key::claim(&export), &claim);
         let edge = run.edge("tick".to_owned(), 0);
         let summary = enqueue::run(&edge, &run.scope, &Request::Tick(now)).await;
         (now, summary.expect("nothing goes wrong"))

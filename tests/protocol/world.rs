@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use insights_archive::archive::key::Place;
 use insights_archive::archive::manifest::{self, Manifest};
-use insights_archive::archive::{ETag, Key};
+use insights_archive::archive::{About, ETag, Key};
 use insights_archive::export::{Export, Time};
 use insights_archive::stages::claim::Claim;
 use insights_archive::stages::message::{ChainId, MOST_HOPS, Message};
@@ -394,6 +394,12 @@ impl State {
                 Err(error) => self.broken(format!("a dead letter cannot be read: {error}")),
             }
         }
+    }
+
+    /// Puts a document into the store, as if somebody had written it before.
+    pub fn put(&mut self, key: &Key, document: &impl serde::Serialize) {
+        let bytes = serde_json::to_vec(document).expect("plain").into();
+        self.store.create(key, bytes, &About::default());
     }
 
     /// How often in a row each export has been given up.

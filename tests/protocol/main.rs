@@ -27,9 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fault::Fault;
-use insights_archive::archive::Key;
 use insights_archive::archive::key::Part;
 use insights_archive::archive::receipt::{self, Receipt};
+use insights_archive::archive::{About, Key};
 use insights_archive::stages::claim::Claim;
 use insights_archive::stages::message::{MOST_HOPS, Message, Slice, Work};
 use path::{Limits, Scene};
@@ -327,13 +327,49 @@ fn each_trouble_with_a_file_costs_so_many_downloads_and_ends_like_this() {
         (Some(Fault::Gone), 0, 1, 0, "a new job"),
         (Some(Fault::Unauthorized), 0, 1, 0, "given up"),
     ] {
-        let handled = handled(fault, None, |state, message| {
-            seeds::a_slice(state, message);
-        });
-        let expected = ((looks, 2 * downloads), kept, expected);
-        let seen = (handled.asked, handled.quarantined, end(&handled));
-        assert_eq!(seen, expected, "{fault:?}");
+        for large in [false, true] {
+            let handled = handled(fault, None, |state, message| {
+                seeds::a_slice(state, message);
+                if large {
+                    seeds::enlarge(state, true);
+                }
+            });
+            let expected = ((looks, 2 * downloads), kept, expected);
+            let seen = (handled.asked, handled.quarantined, end(&handled));
+            assert_eq!(seen, expected, "{fault:?}, large: {large}");
+        }
     }
+}
+
+#[test]
+fn a_large_file_of_which_nothing_is_said_is_counted_before_it_is_stored() {
+    let handled = handled(None, None, |state, message| {
+        seeds::a_slice(state, message);
+        seeds::enlarge(state, false);
+    });
+    assert_eq!((handled.asked, end(&handled)), ((1, 2 * 2), "archived"));
+}
+
+#[test]
+fn a_file_that_stands_without_a_receipt_is_read_and_used() {
+    let handled = handled(None, None, |state, message| {
+        let slice = seeds::a_slice(state, message);
+        for fragment in &slice.fragments {
+            let part = Part::new(fragment.number, slice.of).expect("one of two");
+            let file = state.host.jobs[&slice.job].file(&fragment.file_id);
+            let file = file.expect("a file of the job").clone();
+            let about = About {
+                metadata: vec![
+                    ("file-id", fragment.file_id.clone()),
+                    ("record-count", file.records.to_string()),
+                ],
+                crc64nvme: None,
+            };
+            let key = Key::data(&message.export, &slice.job, part);
+            state.store.create(&key, file.bytes, &about);
+        }
+    });
+    assert_eq!((handled.asked, end(&handled)), ((1, 2), "archived"));
 }
 
 #[test]

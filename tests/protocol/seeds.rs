@@ -163,6 +163,19 @@ pub fn a_slice(state: &mut State, message: &mut Message) -> Slice {
     slice
 }
 
+/// Makes every file one of several parts; `declared`: the vendor says how many records it has.
+pub fn enlarge(state: &mut State, declared: bool) {
+    for job in state.host.jobs.values_mut() {
+        for file in &mut job.files {
+            file.records = 100;
+            file.bytes = format!("[{}]", vec!["{\"a\": 1}"; 100].join(",")).into();
+            file.declared = declared.then_some(file.records);
+        }
+        let records = job.files.iter().map(|file| file.records).sum();
+        job.totals.records = declared.then_some(records);
+    }
+}
+
 /// Makes the message a look at a job of two files, which has succeeded.
 pub fn a_look(state: &mut State, message: &mut Message) {
     let slice = a_slice(state, message);

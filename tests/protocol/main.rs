@@ -689,7 +689,7 @@ fn every_path_through_a_small_scope_holds() {
 }
 
 #[test]
-#[ignore = "takes minutes with the worst kinds and optimised code, hours with all"]
+#[ignore = "takes minutes with the worst kinds and optimised code, an hour with all"]
 fn every_path_with_two_faults_and_two_preemptions_holds() {
     let scenes: Vec<_> = match std::env::var("SCENE") {
         Err(_) => vec![Scene::One],

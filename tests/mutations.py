@@ -3,7 +3,8 @@
 
     tests/mutations.py              all of them
     tests/mutations.py claim hop    those whose name holds one of the words
-    tests/mutations.py --generated  what `cargo mutants` would change in the stages, the keys, the weeks
+    tests/mutations.py --generated  what `cargo mutants` would change in the stages, the keys, the weeks;
+                                    `cargo install cargo-mutants` first
 
 Each mutation is a text that stands exactly once in a file, inside of a function, and what stands there
 instead. A mutation that no test notices is a failure of this script, and so is one whose text is no

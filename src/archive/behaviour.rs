@@ -28,7 +28,7 @@ pub fn claim_key(weeks_back: u32) -> Key {
 }
 
 fn crc(bytes: &[u8]) -> Crc64 {
-    Crc64(crc_fast::crc64_nvme(bytes))
+    Crc64::of(bytes)
 }
 
 fn about(number: u32) -> About {
@@ -168,7 +168,7 @@ async fn an_upload_is_visible_when_it_is_finished(archive: &impl Archive) {
     for (ends, exists) in [("abort", false), ("finish", false), ("finish", true)] {
         let mut upload = archive.begin(&key, &about(3)).await.unwrap();
         for part in &parts {
-            upload.write(part.clone()).await.unwrap();
+            upload.write(part.clone(), crc(part)).await.unwrap();
         }
         assert_eq!(archive.head(&key).await.unwrap().is_some(), exists);
         if ends == "abort" {
@@ -196,7 +196,12 @@ async fn bytes_with_another_checksum_are_not_kept(archive: &impl Archive) {
     let refused = archive.create(&key, content(4), &about).await;
     assert!(matches!(refused, Err(ArchiveError::Unavailable { .. })));
     let mut upload = archive.begin(&key, &about).await.unwrap();
-    upload.write(content(4)).await.unwrap();
+    let refused = upload.write(content(4), wrong).await;
+    assert!(matches!(refused, Err(ArchiveError::Unavailable { .. })));
+    upload.abort().await.unwrap();
+    // Each part is right, and the whole is not what they were to make.
+    let mut upload = archive.begin(&key, &about).await.unwrap();
+    upload.write(content(4), crc(&content(4))).await.unwrap();
     let refused = upload.finish(wrong).await;
     assert!(matches!(refused, Err(ArchiveError::Unavailable { .. })));
     upload.abort().await.unwrap();

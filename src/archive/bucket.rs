@@ -189,9 +189,7 @@ impl Bucket {
         about: &About,
         base: Option<&ETag>,
     ) -> Result<Option<ETag>, ArchiveError> {
-        let crc64nvme = about
-            .crc64nvme
-            .unwrap_or_else(|| Crc64(crc_fast::crc64_nvme(&bytes)));
+        let crc64nvme = about.crc64nvme.unwrap_or_else(|| Crc64::of(&bytes));
         let mut waits = CONFLICT_WAITS.into_iter();
         loop {
             let mut put = self
@@ -403,7 +401,7 @@ impl Archive for Bucket {
             id,
             parts: Vec::new(),
             bytes: 0,
-            crc64nvme: Crc64(0),
+            crc64nvme: Crc64::NOTHING,
         })
     }
 }
@@ -432,7 +430,7 @@ pub struct BucketUpload {
 }
 
 impl Upload for BucketUpload {
-    async fn write(&mut self, part: Bytes) -> Result<(), ArchiveError> {
+    async fn write(&mut self, part: Bytes, crc64nvme: Crc64) -> Result<(), ArchiveError> {
         let number = self.parts.len() + 1;
         if number > MOST_PARTS {
             return Err(ArchiveError::Refused {
@@ -442,7 +440,6 @@ impl Upload for BucketUpload {
         }
         let number = i32::try_from(number).unwrap_or(i32::MAX);
         let length = part.len() as u64;
-        let crc64nvme = Crc64(crc_fast::crc64_nvme(&part));
         let uploaded = self
             .bucket
             .client
@@ -469,12 +466,7 @@ impl Upload for BucketUpload {
                 .build(),
         );
         self.bytes += length;
-        self.crc64nvme = Crc64(crc_fast::checksum_combine(
-            crc_fast::CrcAlgorithm::Crc64Nvme,
-            self.crc64nvme.0,
-            crc64nvme.0,
-            length,
-        ));
+        self.crc64nvme = self.crc64nvme.followed_by(crc64nvme, length);
         Ok(())
     }
 

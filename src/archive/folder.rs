@@ -184,7 +184,7 @@ impl Archive for Folder {
                 file: Scratch::file(disk, &name)?,
                 metadata: about.metadata,
                 bytes: 0,
-                crc64nvme: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme),
+                crc64nvme: Crc64::NOTHING,
                 sha256: digest::Context::new(&digest::SHA256),
             })
         });
@@ -209,7 +209,7 @@ struct Writing {
     file: TemporaryFile,
     metadata: Vec<(&'static str, String)>,
     bytes: u64,
-    crc64nvme: crc_fast::Digest,
+    crc64nvme: Crc64,
     sha256: digest::Context,
 }
 
@@ -234,13 +234,15 @@ impl FolderUpload {
 }
 
 impl Upload for FolderUpload {
-    async fn write(&mut self, part: Bytes) -> Result<(), ArchiveError> {
+    async fn write(&mut self, part: Bytes, crc64nvme: Crc64) -> Result<(), ArchiveError> {
         let mut writing = self.take()?;
         let key = self.key.clone();
         let written = self.folder.on_disk(self.key.as_str(), move |_| {
+            same_checksum(&key, crc64nvme, Crc64::of(&part))?;
             writing.file.write(&key, &part)?;
-            writing.bytes += part.len() as u64;
-            writing.crc64nvme.update(&part);
+            let length = part.len() as u64;
+            writing.bytes += length;
+            writing.crc64nvme = writing.crc64nvme.followed_by(crc64nvme, length);
             writing.sha256.update(&part);
             Ok(writing)
         });
@@ -252,9 +254,8 @@ impl Upload for FolderUpload {
         let writing = self.take()?;
         let key = self.key.clone();
         let finished = self.folder.on_disk(self.key.as_str(), move |disk| {
-            let seen = Crc64(writing.crc64nvme.finalize());
-            same_checksum(&key, crc64nvme, seen)?;
-            let facts = MetadataFile::new(writing.metadata, seen, writing.bytes);
+            same_checksum(&key, crc64nvme, writing.crc64nvme)?;
+            let facts = MetadataFile::new(writing.metadata, writing.crc64nvme, writing.bytes);
             let etag = etag_of(writing.sha256.finish());
             disk.publish(&key, &writing.file, Some(facts), etag)
         });
@@ -484,7 +485,7 @@ impl Disk {
         let facts = if about == About::default() {
             None
         } else {
-            let seen = Crc64(crc_fast::crc64_nvme(bytes));
+            let seen = Crc64::of(bytes);
             same_checksum(key, about.crc64nvme.unwrap_or(seen), seen)?;
             Some(MetadataFile::new(about.metadata, seen, bytes.len() as u64))
         };

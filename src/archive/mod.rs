@@ -44,6 +44,28 @@ pub struct About {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crc64(pub u64);
 
+impl Crc64 {
+    /// The checksum of no bytes at all.
+    pub const NOTHING: Self = Self(0);
+
+    /// The checksum of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(crc_fast::crc64_nvme(bytes))
+    }
+
+    /// The checksum of these bytes and so many more, given theirs.
+    #[must_use]
+    pub fn followed_by(self, next: Self, length: u64) -> Self {
+        if self == Self::NOTHING {
+            return next; // for every file of one part
+        }
+        let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
+        Self(crc_fast::checksum_combine(
+            algorithm, self.0, next.0, length,
+        ))
+    }
+}
+
 impl std::fmt::Display for Crc64 {
     /// Base64 of the big-endian bytes, as S3 shows it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -191,11 +213,15 @@ pub const LARGEST_DOCUMENT: u64 = 64 * 1024 * 1024;
 /// An object being written in parts. Whoever holds one ends it with [`finish`](Self::finish) or
 /// [`abort`](Self::abort), on every path.
 pub trait Upload: Send {
-    /// Adds a part of [`PART_BYTES`]; only the last may be shorter.
-    fn write(&mut self, part: Bytes) -> impl Future<Output = Result<(), ArchiveError>> + Send;
+    /// Adds a part of [`PART_BYTES`], if it arrives with this checksum; only the last may be shorter.
+    fn write(
+        &mut self,
+        part: Bytes,
+        crc64nvme: Crc64,
+    ) -> impl Future<Output = Result<(), ArchiveError>> + Send;
 
-    /// Makes the object visible, create-only, if its bytes have this checksum. After an error the
-    /// outcome is unknown and the upload may still be aborted.
+    /// Makes the object visible, create-only, if its parts, one after the other, have this checksum.
+    /// After an error the outcome is unknown and the upload may still be aborted.
     fn finish(
         &mut self,
         crc64nvme: Crc64,

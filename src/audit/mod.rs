@@ -110,7 +110,7 @@ pub(crate) mod made {
                 let part = Part::new(number, u32::try_from(texts.len()).unwrap()).unwrap();
                 let key = Key::data(export, &job, part);
                 let records = serde_json::from_str::<Vec<serde_json::Value>>(text).unwrap();
-                let crc64nvme = Crc64(crc_fast::crc64_nvme(text.as_bytes()));
+                let crc64nvme = Crc64::of(text.as_bytes());
                 let about = About {
                     metadata: vec![("record-count", records.len().to_string())],
                     crc64nvme: Some(crc64nvme),

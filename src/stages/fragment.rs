@@ -12,7 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::commit::hex;
-use super::{Edges, Report, pace};
+use super::{Budget, Edges, Report, pace};
 use crate::archive::key::{Key, Part};
 use crate::archive::receipt::{self, Receipt};
 use crate::archive::{About, Archive, ArchiveError, Crc64, Created, Download as _, Upload};
@@ -27,6 +27,9 @@ const MOST_BREAKS: u32 = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a file is read through whose count is another each time.
 const MOST_PASSES: u32 = 5;
+/// How many bytes are counted, hashed and copied one after the other while they are in the processor's
+/// nearest cache.
+const PIECE: usize = 16 * 1024;
 
 /// One fragment to be copied.
 pub(super) struct Wanted<'a> {
@@ -78,7 +81,8 @@ enum Pass {
     /// Well-formed with so many records, and not stored: another number was expected, or none was
     /// known for a file too large to be held.
     Counted(u64),
-    /// Not a JSON array: why, and the bytes around the fault with the offset of the first.
+    /// Not a JSON array: why, and the part that shows it, so far as it was read, with the offset of its
+    /// first byte.
     NotRecords {
         why: NotJson,
         sample: Bytes,
@@ -97,15 +101,19 @@ struct Tally {
     counter: Counter,
     sha256: digest::Context,
     crc64nvme: crc_fast::Digest,
+    /// The same of the bytes since the last [`cut`](Self::cut).
+    part: crc_fast::Digest,
     bytes: u64,
 }
 
 impl Tally {
     fn new() -> Self {
+        let crc64nvme = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
         Self {
             counter: Counter::new(),
             sha256: digest::Context::new(&digest::SHA256),
-            crc64nvme: crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme),
+            crc64nvme,
+            part: crc64nvme,
             bytes: 0,
         }
     }
@@ -114,8 +122,14 @@ impl Tally {
         self.counter.feed(bytes)?;
         self.sha256.update(bytes);
         self.crc64nvme.update(bytes);
+        self.part.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// A part ends here: its checksum.
+    fn cut(&mut self) -> Crc64 {
+        Crc64(self.part.finalize_reset())
     }
 
     fn finish(self) -> Result<Facts, NotJson> {
@@ -145,8 +159,20 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
         let whole = self.edges.budget().part_bytes;
         loop {
             let room = whole - part.len();
-            let piece = self.rest.split_to(room.min(self.rest.len()));
-            part.extend_from_slice(&piece);
+            let arrived = self.rest.split_to(room.min(self.rest.len()));
+            for piece in arrived.chunks(PIECE) {
+                if let Err(why) = self.tally.feed(piece) {
+                    let offset = self.tally.bytes - part.len() as u64;
+                    part.extend_from_slice(piece);
+                    let sample = without_links(self.wanted, &self.body, mem::take(part).freeze());
+                    return Err(Pass::NotRecords {
+                        why,
+                        sample,
+                        offset,
+                    });
+                }
+                part.extend_from_slice(piece);
+            }
             if self.ended || !self.rest.is_empty() {
                 return Ok(());
             }
@@ -160,25 +186,11 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
             match next.map_err(Pass::Failed)? {
                 None => self.ended = true,
                 Some(bytes) => {
-                    if let Err(why) = self.tally.feed(&bytes) {
-                        let offset = self.tally.bytes - part.len() as u64;
-                        part.extend_from_slice(&bytes[..bytes.len().min(whole - part.len())]);
-                        let sample =
-                            without_links(self.wanted, &self.body, mem::take(part).freeze());
-                        return Err(Pass::NotRecords {
-                            why,
-                            sample,
-                            offset,
-                        });
-                    }
-                    let bytes_arrived = bytes.len() as u64;
+                    let arrived = Report::Arrived {
+                        bytes: bytes.len() as u64,
+                    };
+                    self.edges.report(self.wanted.export, arrived);
                     self.rest = bytes;
-                    self.edges.report(
-                        self.wanted.export,
-                        Report::Arrived {
-                            bytes: bytes_arrived,
-                        },
-                    );
                 }
             }
         }
@@ -321,7 +333,8 @@ async fn pass<E: Edges>(
     let length = body
         .announced()
         .and_then(|length| usize::try_from(length).ok());
-    let mut part = BytesMut::with_capacity(length.unwrap_or(0).min(edges.budget().part_bytes));
+    let budget = edges.budget();
+    let mut part = budget.part(length.unwrap_or(0).min(budget.part_bytes));
     let mut reader = Reader {
         edges,
         wanted,
@@ -334,7 +347,10 @@ async fn pass<E: Edges>(
         reader.fill(&mut part).await?;
         if reader.ended {
             let facts = reader.facts(&part)?;
-            return store_small(edges, wanted, agreed, facts, part.freeze()).await;
+            let bytes = part.freeze();
+            let stored = store_small(edges, wanted, agreed, facts, bytes.clone()).await;
+            budget.reuse(bytes);
+            return stored;
         }
         if let Some(expected) = agreed.or(wanted.file.records) {
             return store_large(edges, wanted, expected, reader, part).await;
@@ -435,29 +451,45 @@ async fn stream<E: Edges, D: Download>(
     first: BytesMut,
     upload: &mut <E::Archive as Archive>::Upload,
 ) -> Result<Pass, Interrupted> {
+    let budget = edges.budget();
     let mut part = first;
     while !reader.ended {
-        let full = mem::take(&mut part).freeze();
-        if let Ok(_room) = edges.budget().parts.try_acquire() {
-            part.reserve(edges.budget().part_bytes);
-            let (written, filled) = join(upload.write(full), reader.fill(&mut part)).await;
+        let full = mem::take(&mut part);
+        let writing = write(budget, upload, full, reader.tally.cut());
+        if let Ok(_room) = budget.parts.try_acquire() {
+            part = budget.part(budget.part_bytes);
+            let (written, filled) = join(writing, reader.fill(&mut part)).await;
             written?;
             filled?;
         } else {
-            upload.write(full).await?;
-            part.reserve(edges.budget().part_bytes);
+            writing.await?;
+            part = budget.part(budget.part_bytes);
             reader.fill(&mut part).await?;
         }
     }
+    let crc64nvme = reader.tally.cut();
     let facts = reader.facts(&part)?;
     if facts.records != expected {
         return Ok(Pass::Counted(facts.records));
     }
-    upload.write(part.freeze()).await?;
+    write(budget, upload, part, crc64nvme).await?;
     match upload.finish(facts.crc64nvme).await? {
         Created::Written(_) => Ok(Pass::Stored(facts)),
         Created::Exists => Ok(Pass::Exists),
     }
+}
+
+/// Writes a part; its memory is free then.
+async fn write(
+    budget: &Budget,
+    upload: &mut impl Upload,
+    part: BytesMut,
+    crc64nvme: Crc64,
+) -> Result<(), ArchiveError> {
+    let part = part.freeze();
+    upload.write(part.clone(), crc64nvme).await?;
+    budget.reuse(part);
+    Ok(())
 }
 
 /// What stands beside a fragment's bytes.
@@ -679,9 +711,21 @@ mod tests {
                 facts.sha256, "3a316d6d3226f84c1e46e4447fa8d5fd800bff4a1bc6498152523cd4a602b69b",
                 "{pieces:?}"
             );
-            let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, b"[1, 2]");
-            assert_eq!(facts.crc64nvme, Crc64(crc), "{pieces:?}");
+            assert_eq!(facts.crc64nvme, Crc64::of(b"[1, 2]"), "{pieces:?}");
         }
         assert!(Tally::new().feed(&[b'x'; 64]).is_err());
+    }
+
+    #[test]
+    fn each_part_has_its_own_checksum_and_the_whole_that_of_all() {
+        for parts in [&["[1, 2]"][..], &["[1,", " 2]"], &["[1,", " 2", "]", ""]] {
+            let mut tally = Tally::new();
+            for part in parts {
+                tally.feed(part.as_bytes()).unwrap();
+                assert_eq!(tally.cut(), Crc64::of(part.as_bytes()), "{parts:?}");
+            }
+            let facts = tally.finish().unwrap();
+            assert_eq!(facts.crc64nvme, Crc64::of(b"[1, 2]"), "{parts:?}");
+        }
     }
 }

@@ -16,9 +16,10 @@ pub mod message;
 pub mod pace;
 pub mod poll;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -103,6 +104,10 @@ impl Lease {
 #[derive(Debug, Clone)]
 pub struct Budget {
     parts: Arc<Semaphore>,
+    /// Memory of parts that are done with, kept for the next ones: pages that are touched for the first
+    /// time cost as much as what is copied into them. It cannot grow beyond the most parts that were ever
+    /// in flight together, because new memory is taken only where there is none here.
+    spare: Arc<Mutex<Vec<BytesMut>>>,
     at_once: usize,
     part_bytes: usize,
     fragments_a_slice: usize,
@@ -122,6 +127,7 @@ impl Budget {
         let parts = (bytes / PART_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         Self {
             parts: Arc::new(Semaphore::new(parts)),
+            spare: Arc::default(),
             at_once: at_once.clamp(1, parts),
             part_bytes: PART_BYTES,
             fragments_a_slice: FRAGMENTS_A_SLICE,
@@ -137,6 +143,28 @@ impl Budget {
             fragments_a_slice: fragments_a_slice.max(1),
             ..self
         }
+    }
+
+    /// An empty part with room for so many bytes, of at most a part's.
+    fn part(&self, bytes: usize) -> BytesMut {
+        let used_before = self.spare().pop();
+        used_before.unwrap_or_else(|| BytesMut::with_capacity(bytes))
+    }
+
+    /// Keeps the memory of a part that is done with, if it has room for a whole one.
+    fn reuse(&self, part: Bytes) {
+        // Only what nobody else holds a share of can be written to again.
+        let Ok(mut part) = part.try_into_mut() else {
+            return;
+        };
+        part.clear();
+        if part.capacity() >= self.part_bytes {
+            self.spare().push(part);
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<BytesMut>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many of a job's fragments one message takes on.
@@ -434,6 +462,23 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_memory_of_a_whole_part_is_used_again_once_nobody_holds_a_share_of_it() {
+        let budget = Budget::new(0, 1).in_miniature(100, 1);
+        let mut part = budget.part(100);
+        part.extend_from_slice(&[b'x'; 70]);
+        let memory = part.as_ptr();
+        let bytes = part.freeze();
+        let share = bytes.clone();
+        budget.reuse(bytes);
+        budget.reuse(BytesMut::with_capacity(99).freeze());
+        assert!(budget.spare().is_empty());
+        budget.reuse(share);
+        let again = budget.part(10);
+        assert_eq!((again.as_ptr(), again.len()), (memory, 0));
+        assert!(budget.spare().is_empty());
     }
 
     #[test]

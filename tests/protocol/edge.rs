@@ -479,7 +479,7 @@ impl Archive for Edge {
             if key.as_str().starts_with("manifests/") && base.is_some_and(|base| base.is_some()) {
                 state.broken(format!("{key} is created instead of replaced"));
             }
-            let bytes = state.in_transit(key, bytes.clone());
+            let bytes = state.in_transit(key, &bytes);
             let created = state.store.create(key, bytes, about);
             if let Some(Created::Written(_)) = created {
                 state.written(key, false);
@@ -543,10 +543,13 @@ fn wrong_sum(key: &Key) -> ArchiveError {
 }
 
 impl archive::Upload for Incoming {
-    async fn write(&mut self, part: Bytes) -> Result<(), ArchiveError> {
+    async fn write(&mut self, part: Bytes, crc64nvme: Crc64) -> Result<(), ArchiveError> {
         let key = &self.key;
-        let arrive = |state: &mut State| state.in_transit(key, part);
+        let arrive = |state: &mut State| state.in_transit(key, &part);
         let part = self.edge.write("part", key, arrive).await?;
+        if Crc64::of(&part) != crc64nvme {
+            return Err(wrong_sum(key));
+        }
         self.parts.push(part);
         Ok(())
     }

@@ -21,7 +21,7 @@ mod sqs;
 mod store;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -335,10 +335,49 @@ fn each_trouble_with_a_file_costs_so_many_downloads_and_ends_like_this() {
                 }
             });
             let expected = ((looks, 2 * downloads), kept, expected);
-            let seen = (handled.asked, handled.quarantined, end(&handled));
+            let seen = (handled.asked, handled.quarantined.len(), end(&handled));
             assert_eq!(seen, expected, "{fault:?}, large: {large}");
         }
     }
+}
+
+#[test]
+fn what_came_instead_of_a_file_is_kept_from_the_beginning_of_the_part_where_it_goes_wrong() {
+    let records: Vec<_> = (100..200).map(|n| format!("{{\"a\": {n}}}")).collect();
+    let whole = format!("[{}]", records.join(","));
+    let mut parts = BTreeSet::new();
+    for wrong_at in (1..whole.len()).step_by(7) {
+        let (before, after) = whole.split_at(wrong_at);
+        for text in [format!("{before}\u{7}{after}"), before.to_owned()] {
+            let handled = handled(None, None, |state, message| {
+                seeds::a_slice(state, message);
+                seeds::enlarge(state, true);
+                for file in state.host.jobs.values_mut().flat_map(|job| &mut job.files) {
+                    file.bytes = text.clone().into();
+                }
+            });
+            let part = handled.part_bytes;
+            assert_eq!(handled.quarantined.len(), 2);
+            for (offset, sample) in &handled.quarantined {
+                let offset = usize::try_from(*offset).expect("it is small");
+                let end = offset + sample.len();
+                let place = format!("{wrong_at}: {offset} to {end} of {}", text.len());
+                assert_eq!(&text.as_bytes()[offset..end], sample, "{place}");
+                assert!(offset % part == 0 && end <= offset + part, "{place}");
+                if wrong_at == text.len() {
+                    assert!(end == text.len() && offset < end, "{place}");
+                } else {
+                    // Noticed with the block of 64 bytes that it is in, whose end may be in the next part.
+                    assert!(
+                        (offset.saturating_sub(64)..end).contains(&wrong_at),
+                        "{place}"
+                    );
+                }
+                parts.insert(offset);
+            }
+        }
+    }
+    assert!(parts.len() > 2, "{parts:?}");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use insights_archive::archive::Key;
+use insights_archive::archive::{Key, PART_BYTES};
 use insights_archive::export::{Event, Export, Time, Week};
 use insights_archive::queue::Line;
 use insights_archive::stages::claim::Claim;
@@ -81,7 +82,9 @@ pub struct Handled {
     pub jobs: usize,
     /// Requests to the API, and for files.
     pub asked: (u64, u64),
-    pub quarantined: usize,
+    /// What came instead of files: where in them it begins, and what was kept of it.
+    pub quarantined: Vec<(u64, Bytes)>,
+    pub part_bytes: usize,
     pub archived: bool,
     pub claim: Option<Claim>,
     /// What was sent, with its delay.
@@ -132,7 +135,8 @@ pub fn handled(
             dead: state.sqs.buried,
             jobs: state.host.jobs.len(),
             asked: edge.asked(),
-            quarantined: state.store.list("quarantine/").len(),
+            quarantined: state.store.quarantined(),
+            part_bytes: run.part_bytes,
             archived: state.store.get(&Key::manifest(&export)).is_some(),
             claim: state.claim(&export),
             sent: sent.collect(),
@@ -257,6 +261,7 @@ struct Run {
     scope: Scope,
     rules: Arc<Rules>,
     budget: Budget,
+    part_bytes: usize,
     /// How far each worker's clock is ahead, in milliseconds.
     skews: Vec<i64>,
     idle: Vec<usize>,
@@ -335,9 +340,8 @@ impl Run {
         let slice = usize::try_from(rng.between(1, 3)).unwrap_or(1);
         let parts = usize::try_from(rng.between(1, 4)).unwrap_or(1);
         let part_bytes = usize::try_from(rng.between(30, 200)).unwrap_or(30);
-        let bytes = parts * insights_archive::archive::PART_BYTES;
         let at_once = usize::try_from(rng.between(1, 3)).unwrap_or(1);
-        let budget = Budget::new(bytes, at_once).in_miniature(part_bytes, slice);
+        let budget = Budget::new(parts * PART_BYTES, at_once).in_miniature(part_bytes, slice);
         let weeks = rng.pick(&[1, 1, 2, 2, 3, 4]);
         let events = rng.pick(&[&[Event::All][..], &[Event::All, Event::ThumbsUp]]);
         let fair = rng.chance(5_000);
@@ -365,6 +369,7 @@ impl Run {
             scope,
             rules: Arc::new(rules),
             budget,
+            part_bytes,
             idle: (0..skews.len()).collect(),
             skews,
             working: FuturesUnordered::new(),

@@ -67,6 +67,21 @@ impl Store {
             .collect()
     }
 
+    /// What came instead of files: where in them it begins, and what was kept of it.
+    pub fn quarantined(&self) -> Vec<(u64, Bytes)> {
+        let objects = self.objects.iter();
+        let kept = objects.filter(|(key, _)| key.starts_with("quarantine/"));
+        let offset = |object: &Object| {
+            let found = object.metadata.iter().find(|(name, _)| name == "offset");
+            found.and_then(|(_, offset)| offset.parse().ok())
+        };
+        kept.map(|(key, object)| {
+            let offset = offset(object).unwrap_or_else(|| panic!("{key} does not say where"));
+            (offset, object.bytes.clone())
+        })
+        .collect()
+    }
+
     pub fn get(&self, key: &Key) -> Option<Stored> {
         self.objects.get(key.as_str()).map(|object| Stored {
             bytes: object.bytes.clone(),

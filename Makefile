@@ -5,7 +5,7 @@ tools := target/tools
 setup := tests/deployed/setup.sh
 pytest := $(tools)/ministack/bin/python -m pytest -p no:cacheprovider
 
-.PHONY: help test lint unit query template deployed permissions bench audit
+.PHONY: help test lint unit query template deployed permissions bench profile audit
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,9 @@ permissions: ## beyond `make test`: without any one of its permissions a probe o
 
 bench: ## beyond `make test`: how fast it is, beside its peers; docs/PERFORMANCE.md explains (three minutes, and half an hour of builds before the first)
 	python3 benches/bench.py
+
+profile: ## beyond `make test`: where the copy's processor time goes, as `perf` sees it (ten minutes, nearly all of them to build)
+	python3 benches/profile_copy.py
 
 audit: ## beyond `make test`: how long `status` and `verify` take, in how much memory (about five minutes)
 	cargo build --release --locked --bin insights-archive

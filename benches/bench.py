@@ -209,9 +209,8 @@ def copy():
     row("copy: CPU, beside Python counting and hashing", f"{ours[1] / python[1]:.3f} ×", "≤ 1/6", ours[1] <= python[1] / 6)
     row("copy: wall, beside a relay that only moves bytes", f"{ours[0] / floor[0]:.2f} ×", "", None)
     row("copy: CPU, beside a relay that only moves bytes", f"{ours[1] / floor[1]:.2f} ×", "", None)
-    of_records = next(iter(counting().values()))
-    seconds = {name: fragments * size / 1e6 / float(speed.split()[0]) for name, speed, _ in of_records}
-    least = floor[1] + sum(seconds[name] for name in seconds if re.match("the counter|SHA-256", name))
+    speeds = {name.split(",")[0]: float(speed.split()[0]) for name, speed, _ in next(iter(counting().values()))}
+    least = floor[1] + sum(fragments * size / 1e6 / speeds[name] for name in ("the counter", "SHA-256"))
     words = f"{least / peer[1]:.2f} × rclone's, {least / python[1]:.3f} × Python's"
     row("copy: CPU of that relay, and of counting and SHA-256 by themselves", words, "", None)
     row("copy: peak memory", f"{ours[2]:.0f} MiB", "≤ 64 MiB", ours[2] <= 64)

@@ -118,6 +118,8 @@ def picture(results):
 
 
 def main():
+    if wrong := [word for word in sys.argv[1:] if not Path(word.partition("=")[2]).is_file()]:
+        raise SystemExit(f"profile_copy.py: expected NAME=BINARY with a program that is there, seen {', '.join(wrong)}")
     others = dict(word.split("=", 1) for word in sys.argv[1:])
     if not shutil.which("perf"):
         raise SystemExit("profile_copy.py: there is no `perf` here; Debian has it in the package linux-perf")

@@ -27,10 +27,6 @@ pub fn claim_key(weeks_back: u32) -> Key {
     Key::claim(&Export { week, ..export() })
 }
 
-fn crc(bytes: &[u8]) -> Crc64 {
-    Crc64::of(bytes)
-}
-
 fn about(number: u32) -> About {
     About {
         // Not in the order of the names.
@@ -50,7 +46,7 @@ fn content(number: u32) -> Bytes {
 pub async fn create_one(archive: &impl Archive, number: u32) -> bool {
     let bytes = content(number);
     let about = About {
-        crc64nvme: Some(crc(&bytes)),
+        crc64nvme: Some(Crc64::of(&bytes)),
         ..about(number)
     };
     match archive.create(&data_key(number), bytes, &about).await {
@@ -75,7 +71,7 @@ fn expected_head(number: u32, bytes: &[u8]) -> Head {
             ("file-id".to_owned(), format!("file {number}")),
             ("record-count".to_owned(), number.to_string()),
         ],
-        crc64nvme: Some(crc(bytes).to_string()),
+        crc64nvme: Some(Crc64::of(bytes).to_string()),
     }
 }
 
@@ -168,7 +164,7 @@ async fn an_upload_is_visible_when_it_is_finished(archive: &impl Archive) {
     for (ends, exists) in [("abort", false), ("finish", false), ("finish", true)] {
         let mut upload = archive.begin(&key, &about(3)).await.unwrap();
         for part in &parts {
-            upload.write(part.clone(), crc(part)).await.unwrap();
+            upload.write(part.clone(), Crc64::of(part)).await.unwrap();
         }
         assert_eq!(archive.head(&key).await.unwrap().is_some(), exists);
         if ends == "abort" {
@@ -176,7 +172,7 @@ async fn an_upload_is_visible_when_it_is_finished(archive: &impl Archive) {
             assert_eq!(archive.head(&key).await.unwrap(), None);
             continue;
         }
-        let created = upload.finish(crc(&whole)).await.unwrap();
+        let created = upload.finish(Crc64::of(&whole)).await.unwrap();
         assert_eq!(created == Created::Exists, exists);
         // Whoever holds an upload may abort it whatever became of it.
         upload.abort().await.unwrap();
@@ -188,7 +184,7 @@ async fn an_upload_is_visible_when_it_is_finished(archive: &impl Archive) {
 
 async fn bytes_with_another_checksum_are_not_kept(archive: &impl Archive) {
     let key = data_key(4);
-    let wrong = crc(b"other bytes");
+    let wrong = Crc64::of(b"other bytes");
     let about = About {
         crc64nvme: Some(wrong),
         ..about(4)
@@ -201,7 +197,10 @@ async fn bytes_with_another_checksum_are_not_kept(archive: &impl Archive) {
     upload.abort().await.unwrap();
     // Each part is right, and the whole is not what they were to make.
     let mut upload = archive.begin(&key, &about).await.unwrap();
-    upload.write(content(4), crc(&content(4))).await.unwrap();
+    upload
+        .write(content(4), Crc64::of(&content(4)))
+        .await
+        .unwrap();
     let refused = upload.finish(wrong).await;
     assert!(matches!(refused, Err(ArchiveError::Unavailable { .. })));
     upload.abort().await.unwrap();

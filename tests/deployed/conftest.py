@@ -11,6 +11,7 @@ import pytest
 
 from cloud import ROOT, Cloud, Stack, build
 from host import CREDENTIALS, Front, Host
+from weeks import SETTLE_MINUTES
 
 DEPLOYED = ROOT / "target" / "deployed"
 TIMES = []
@@ -118,7 +119,7 @@ def stacks(cloud, built, front, folder, request):
             "AllowPrivateNetwork": "true",
             "FileHosts": "127.0.0.1",
             "LocalAws": "true",
-            "SettleMinutes": "0",
+            "SettleMinutes": SETTLE_MINUTES,
             "Schedule": "rate(365 days)",
             "LogLevel": "debug",
         }

@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from cloud import ROOT, deploy, until
+from weeks import monday, weeks
 
 # Amazon Linux 2023's.
 NEWEST_GLIBC = (2, 34)
@@ -23,15 +24,6 @@ BATCH = "st-batch"
 FAILING = "st-failing"
 KILLED = "st-killed"
 APPS = (WEEKLY, EAGER, BATCH, FAILING, KILLED)
-
-
-def monday(weeks_ago):
-    today = datetime.datetime.now(datetime.timezone.utc).date()
-    return today - datetime.timedelta(days=today.weekday(), weeks=weeks_ago)
-
-
-def weeks(*ago):
-    return [str(monday(n)) for n in ago]
 
 
 def line(summary, app):

@@ -18,7 +18,8 @@ import pytest
 
 from cloud import until
 from template import listed, load, roles
-from test_deployed import monday, start_message
+from test_deployed import start_message
+from weeks import monday
 
 NOT_EVALUATED = {
     "WriteLogs",

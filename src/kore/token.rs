@@ -69,8 +69,8 @@ pub struct CredentialSet(Apps);
 enum Apps {
     /// The same for all of them.
     Same(Credential),
-    /// Each app's own.
-    Own(BTreeMap<AppId, Credential>),
+    /// Each app's own: what is wrong with one's is no matter of the others.
+    Own(BTreeMap<AppId, Result<Credential, CredentialError>>),
 }
 
 /// What one app shows to the API.
@@ -95,7 +95,8 @@ impl CredentialSet {
     /// Reads a secret: an id with its secret or a JWT, or an object of these by [`AppId`].
     ///
     /// # Errors
-    /// When it has another shape, or a JWT in it is none or has expired at `now`.
+    /// When it has another shape, or its JWT is none or has expired at `now`. What is wrong with the
+    /// credentials of one app among several is told where that app's are asked for.
     pub fn parse(secret: &str, now: Time) -> Result<Self, CredentialError> {
         let members = match serde_json::from_str(secret) {
             Ok(Value::Object(members)) => members,
@@ -131,7 +132,7 @@ impl CredentialSet {
             let Value::Object(credential) = credential else {
                 return wrong(format!("{place} is not a JSON object; it must be {SHAPE}"));
             };
-            let credential = Credential::read(credential, &place, now)?;
+            let credential = Credential::read(credential, &place, now);
             own.insert(app, credential);
         }
         Ok(Self(Apps::Own(own)))
@@ -177,18 +178,16 @@ impl CredentialSet {
     /// The app's credentials.
     ///
     /// # Errors
-    /// When the secret is by app and has none for this one.
+    /// When the secret is by app and has none for this one, or none that can be used.
     pub fn for_app(&self, app: &AppId) -> Result<&Credential, CredentialError> {
         match &self.0 {
             Apps::Same(credential) => Ok(credential),
-            Apps::Own(own) => own.get(app).map_or_else(
-                || {
-                    wrong(format!(
-                        "the secret has credentials by AppID, and none for {app}"
-                    ))
-                },
-                Ok,
-            ),
+            Apps::Own(own) => match own.get(app) {
+                Some(credential) => credential.as_ref().map_err(CredentialError::clone),
+                None => wrong(format!(
+                    "the secret has credentials by AppID, and none for {app}"
+                )),
+            },
         }
     }
 }
@@ -490,10 +489,6 @@ mod tests {
                 "\"st/1\" where an AppID should be",
             ),
             (
-                r#"{"st-1":{"jwt":"hunter2"}}"#,
-                "the secret of st-1 is not a JWT",
-            ),
-            (
                 r#"{"st-1":{"jwt":"@"},"jwt":"@"}"#,
                 "unknown member \"st-1\"",
             ),
@@ -502,6 +497,38 @@ mod tests {
             assert!(error.contains(why), "{secret}: {error}");
             assert!(
                 !error.contains("hunter2") && !error.contains(&good),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_credentials_of_one_app_stops_no_other() {
+        let (good, expired) = (jwt("{}"), jwt(r#"{"exp":1}"#));
+        for (other, why) in [
+            (r#"{"jwt":"hunter2"}"#, "is not a JWT"),
+            (r#"{"jwt":"@"}"#, "has a JWT that expired"),
+            (
+                r#"{"clientId":"hunter2"}"#,
+                "has a clientId and no clientSecret",
+            ),
+            (r#"{"clientID":"hunter2"}"#, "unknown member \"clientID\""),
+            ("{}", "is empty"),
+        ] {
+            let other = other.replace('@', &expired);
+            let secret = format!(r#"{{"st-1":{{"jwt":"{good}"}},"st-2":{other}}}"#);
+            let set = CredentialSet::parse(&secret, now()).unwrap_or_else(|e| panic!("{e}"));
+            assert!(set.for_app(&"st-1".parse().unwrap()).is_ok(), "{other}");
+            let Err(error) = set.for_app(&"st-2".parse().unwrap()) else {
+                panic!("{other} was taken")
+            };
+            let error = error.to_string();
+            assert!(
+                error.starts_with("the secret of st-2 ") && error.contains(why),
+                "{error}"
+            );
+            assert!(
+                !error.contains("hunter2") && !error.contains(&expired),
                 "{error}"
             );
         }

@@ -44,9 +44,6 @@ const LARGEST_ERROR: u64 = 4 * 1024;
 /// How often a file may be elsewhere.
 const MOST_REDIRECTS: usize = 3;
 
-/// The longest wait that is taken from a server: after it the next request tells more.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(15);
-
 /// The largest file that is taken where its length is announced: below 10,000 parts of 8 MiB.
 const LARGEST_ANNOUNCED: u64 = 64 * 1024 * 1024 * 1024;
 
@@ -535,7 +532,7 @@ fn said(body: &[u8]) -> String {
     }
 }
 
-/// How long the server asks to wait: seconds or a date, 15 minutes at most.
+/// How long the server asks to wait: seconds or a date.
 fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -544,7 +541,7 @@ fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
         let date = jiff::fmt::rfc2822::parse(text).ok()?;
         Time::from(date.timestamp()).since(now)
     };
-    Some(wait.min(LONGEST_RETRY_AFTER))
+    Some(wait)
 }
 
 #[cfg(test)]

@@ -34,9 +34,13 @@ impl FileUrl {
         /// So much of a secret tells something, where the bytes end in the middle of it.
         const TELLING: usize = 4;
         let query = self.0.split_once('?').map_or("", |(_, query)| query);
-        // Signs around a signature may be spelt in several ways; its letters are the same in all.
-        let secrets = query
-            .split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'))
+        let decoded = percent_encoding::percent_decode_str(query).decode_utf8_lossy();
+        // A value as it stands in the link, and as it is meant; and its letters, which are the same
+        // however the signs between them are spelt.
+        let sign = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.');
+        let secrets = [query, &decoded]
+            .into_iter()
+            .flat_map(|text| text.split(['&', '=']).chain(text.split(sign)))
             .filter(|secret| secret.len() >= SHORTEST)
             .map(str::as_bytes);
         let mut blotted = Vec::from(bytes);
@@ -741,6 +745,7 @@ mod tests {
             .to_string();
         assert_eq!(error, "_id must be fj-1; got fj-2");
     }
+
     #[test]
     fn a_page_that_repeats_a_link_keeps_nothing_of_its_signature() {
         let signature = "c2lnbmF0dXJlLW9mLWEtbGluaw";
@@ -750,8 +755,10 @@ mod tests {
             ));
             let page = format!("<a href='/f.json?n=12&amp;e=1&amp;s={signature}{end}'>{signature}");
             let kept = url.blot(Bytes::from(page.clone()));
-            let blotted = page.replace(signature, &"*".repeat(signature.len()));
-            assert_eq!(kept, blotted);
+            let stars = |text: &str| "*".repeat(text.len());
+            let value = format!("{signature}{end}");
+            let blotted = page.replace(&value, &stars(&value));
+            assert_eq!(kept, blotted.replace(signature, &stars(signature)));
             for cut in 4..signature.len() {
                 let page = format!("{}<a>{}", &signature[cut..], &signature[..cut]);
                 let kept = url.blot(Bytes::from(page.clone()));
@@ -767,6 +774,16 @@ mod tests {
                     "{cut}"
                 );
             }
+        }
+        // A signature as it stands in the link, and as it is meant, however short its parts are.
+        let url = FileUrl::new("https://h/f?e=1&s=c2lnbmF0%2BdXJl%2Fb2YK3d%3D%3D");
+        for (value, padding) in [
+            ("c2lnbmF0%2BdXJl%2Fb2YK3d%3D%3D", ""),
+            ("c2lnbmF0+dXJl/b2YK3d", "=="),
+        ] {
+            let page = format!("s={value}{padding}.");
+            let kept = format!("s={}{padding}.", "*".repeat(value.len()));
+            assert_eq!(url.blot(Bytes::from(page)), kept);
         }
         let plain = Bytes::from_static(b"<html>please sign in</html>");
         assert_eq!(FileUrl::new("https://h/f").blot(plain.clone()), plain);

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::archive::Archive as _;
     use crate::audit::Range;
-    use crate::audit::made::{Made, export, time};
+    use crate::audit::made::{Made, claim, export, time};
     use crate::audit::status::{State, status};
     use crate::audit::survey::survey;
     use crate::audit::verify::{Depth, verify};
@@ -199,7 +199,7 @@ mod tests {
         let made = Made::new();
         let week = export("st-1/all/2025-02-17");
         made.data(&week, "fj-1", &["[1]"]).await;
-        made.claim(&week, "2025-03-05T12:30:00Z", 0).await;
+        made.claim(&week, &claim("2025-03-05T12:30:00Z", 0));
         let refused = erase(&made.folder, &week, &request(), time(NOW)).await;
         assert!(matches!(refused, Err(NotErased::Underway { .. })));
         let later = time("2025-03-05T13:00:00Z");

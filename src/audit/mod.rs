@@ -160,21 +160,23 @@ pub(crate) mod made {
             self.folder.create(&key, bytes, &about).await.unwrap();
         }
 
-        pub async fn claim(&self, export: &Export, until: &str, failures: u32) {
-            let claim = Claim {
-                chain: "0123456789abcdef".parse().unwrap(),
-                attempt: 1,
-                tried_at: time(until),
-                hop: 1,
-                job: None,
-                until: time(until),
-                writer: String::new(),
-                failures,
-            };
-            let bytes = serde_json::to_vec(&claim).unwrap().into();
-            let key = Key::claim(export);
-            let about = About::default();
-            self.folder.create(&key, bytes, &about).await.unwrap();
+        pub fn claim(&self, export: &Export, claim: &Claim) {
+            let text = serde_json::to_string(claim).unwrap();
+            self.write(Key::claim(export).as_str(), &text);
+        }
+    }
+
+    /// The claim of a chain that has not ended.
+    pub fn claim(until: &str, failures: u32) -> Claim {
+        Claim {
+            chain: "0123456789abcdef".parse().unwrap(),
+            attempt: 1,
+            tried_at: time(until),
+            hop: 1,
+            job: None,
+            until: time(until),
+            writer: String::new(),
+            failures,
         }
     }
 }

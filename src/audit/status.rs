@@ -451,7 +451,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::made::{Made, export, time};
+    use crate::audit::made::{Made, claim, export, time};
     use crate::audit::survey::survey;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -478,13 +478,10 @@ mod tests {
         made.manifest(&week("2025-01-20"), "<html>").await;
         let newer = r#"{"schema": "insights-archive/manifest/2"}"#;
         made.manifest(&week("2025-01-27"), newer).await;
-        made.claim(&week("2025-02-03"), "2025-03-05T09:00:00Z", 2)
-            .await;
-        made.claim(&week("2025-02-10"), "2025-03-05T12:20:00Z", 0)
-            .await;
+        made.claim(&week("2025-02-03"), &claim("2025-03-05T09:00:00Z", 2));
+        made.claim(&week("2025-02-10"), &claim("2025-03-05T12:20:00Z", 0));
         // Left in peace long enough: it is missing.
-        made.claim(&week("2025-02-17"), "2025-02-24T09:00:00Z", 1)
-            .await;
+        made.claim(&week("2025-02-17"), &claim("2025-02-24T09:00:00Z", 1));
         made.archive(&week("2025-02-24"), &["[7]"], 1).await;
         let status = look(&made, &Range::default()).await;
         assert!(!status.complete);

@@ -2,7 +2,7 @@
 //!
 //! Memory is bounded by the number of exports and of objects looked at at once, whatever is listed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -17,6 +17,7 @@ use crate::archive::manifest::{FragmentFacts, Manifest};
 use crate::archive::{Archive, ArchiveError, Crc64, Download as _, ETag, Key, Stored};
 use crate::export::{Export, JobId};
 use crate::records::Counter;
+use crate::stages::claim::Claim;
 use crate::stages::hex;
 
 /// How many manifests are read ahead. One of 10,000 fragments has 5 MB.
@@ -38,7 +39,7 @@ pub struct Depth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Wrong {
-    /// A manifest names it, and it is not there.
+    /// It is not there, and a manifest names it; or it is the manifest of files that stand.
     Missing,
     /// It is not what the manifest states.
     Changed,
@@ -310,6 +311,28 @@ pub async fn verify<A: Archive + 'static>(
     Ok(sight.verified)
 }
 
+/// What is wrong with an export that has files and had no manifest: nothing where it has one by now, or where
+/// its claim says that it is not archived yet.
+async fn unarchived<A: Archive>(archive: &A, export: &Export) -> Option<(Wrong, String)> {
+    let look = async {
+        if archive.head(&Key::manifest(export)).await?.is_some() {
+            return Ok(None);
+        }
+        archive.get(&Key::claim(export)).await.map(Some)
+    };
+    let claim = match look.await {
+        Ok(claim) => claim?,
+        Err(error) => return Some((Wrong::Unreadable, error.to_string())),
+    };
+    let claim = claim.and_then(|stored| serde_json::from_slice::<Claim>(&stored.bytes).ok());
+    if claim.is_some_and(|claim| !claim.has_archived()) {
+        return None;
+    }
+    let detail = "files of its week stand, and nobody is at work on it: restore the manifest's last \
+                  version if it was deleted, or else archive the week again";
+    Some((Wrong::Missing, detail.to_owned()))
+}
+
 /// Lists what stands under `data/` and `quarantine/`, and judges it by the manifests.
 async fn weigh<A: Archive, W: FnMut(Heard<'_>) + Send>(
     archive: &A,
@@ -317,10 +340,11 @@ async fn weigh<A: Archive, W: FnMut(Heard<'_>) + Send>(
     known: &BTreeMap<Export, Known>,
     sight: &mut Sight<'_, W>,
 ) -> Result<(), ArchiveError> {
+    let mut orphaned = BTreeSet::new();
     for app in range.listed_apps() {
         let mut jobs = BTreeMap::new();
         let look = |listed: crate::archive::Listed| {
-            sight.judge(known, range, &mut jobs, listed);
+            orphaned.extend(sight.judge(known, range, &mut jobs, listed));
         };
         archive.list(&all_of(Kind::Data, app), look).await?;
         sight.verified.jobs.extend(jobs.into_values());
@@ -333,6 +357,11 @@ async fn weigh<A: Archive, W: FnMut(Heard<'_>) + Send>(
             }
         };
         archive.list(&all_of(Kind::Quarantine, app), count).await?;
+    }
+    for export in orphaned {
+        if let Some((wrong, detail)) = unarchived(archive, &export).await {
+            sight.find(wrong, Key::manifest(&export).to_string(), detail);
+        }
     }
     Ok(())
 }
@@ -417,28 +446,30 @@ impl<W: FnMut(Heard<'_>)> Sight<'_, W> {
         }
     }
 
-    /// Whether an object under `data/` is one that should be there.
+    /// Whether an object under `data/` is one that should be there. Answers with its export where that has no
+    /// manifest.
     fn judge(
         &mut self,
         known: &BTreeMap<Export, Known>,
         range: &Range,
         jobs: &mut BTreeMap<(Export, JobId), Unaccounted>,
         listed: crate::archive::Listed,
-    ) {
+    ) -> Option<Export> {
         let Ok(Place::Data(export, job, part)) = listed.key.parse() else {
             let detail = format!(
                 "{} bytes that this program did not write; move them away",
                 listed.bytes
             );
-            return self.find(Wrong::Extra, listed.key, detail);
+            self.find(Wrong::Extra, listed.key, detail);
+            return None;
         };
         if !range.holds(&export) {
-            return;
+            return None;
         }
         let why = match known.get(&export) {
             Some(Known::Archived {
                 job: own, files, ..
-            }) if *own == job && *files == u64::from(part.of()) => return,
+            }) if *own == job && *files == u64::from(part.of()) => return None,
             Some(Known::Archived { superseded, .. }) if superseded.contains(&job) => {
                 Why::Superseded
             }
@@ -446,22 +477,24 @@ impl<W: FnMut(Heard<'_>)> Sight<'_, W> {
             Some(Known::Unknown) => Why::Unknown,
             Some(Known::Erased) => {
                 let detail = "its week was erased: run `erase` for it again".to_owned();
-                return self.find(Wrong::NotErased, listed.key, detail);
+                self.find(Wrong::NotErased, listed.key, detail);
+                return None;
             }
             None => Why::NotArchived,
         };
         self.verified.unaccounted.add(listed.bytes);
         let seen = (export, job);
         if self.verified.jobs.len() + jobs.len() < MOST_JOBS || jobs.contains_key(&seen) {
-            let (export, job) = seen.clone();
             let new = || Unaccounted {
-                export,
-                job,
+                export: seen.0.clone(),
+                job: seen.1.clone(),
                 why,
                 heap: Heap::default(),
             };
-            jobs.entry(seen).or_insert_with(new).heap.add(listed.bytes);
+            let job = jobs.entry(seen.clone()).or_insert_with(new);
+            job.heap.add(listed.bytes);
         }
+        (why == Why::NotArchived).then_some(seen.0)
     }
 }
 
@@ -578,7 +611,7 @@ async fn look<A: Archive>(
 mod tests {
     use super::*;
     use crate::archive::key::Part;
-    use crate::audit::made::{Made, export};
+    use crate::audit::made::{Made, claim, export};
 
     const SHALLOW: Depth = Depth {
         deep: false,
@@ -738,6 +771,7 @@ mod tests {
             "quarantine/app=st-1/event=all/week=2025-01-06/job=fj-2/part-00001-of-00001.json",
             "<html>",
         );
+        made.claim(&export("st-1/all/2025-01-13"), &cut_off());
         let (verified, found) = findings(&made, DEEP).await;
         assert!(found.is_empty(), "{found:?}");
         let jobs: Vec<_> = verified
@@ -755,6 +789,49 @@ mod tests {
         );
         assert_eq!(verified.unaccounted.bytes, 16);
         assert_eq!(verified.quarantined.bytes, 6);
+    }
+
+    /// The claim of a chain of long ago that has not ended.
+    fn cut_off() -> Claim {
+        claim("2025-01-27T06:00:00Z", 0)
+    }
+
+    #[tokio::test]
+    async fn a_week_with_files_and_without_a_manifest_is_found_unless_it_is_not_archived_yet() {
+        let ended = |failures| Claim {
+            hop: u32::MAX,
+            failures,
+            ..cut_off()
+        };
+        for (claim, expected) in [
+            (None, 1),
+            (Some(cut_off()), 0),
+            (Some(ended(0)), 1),
+            (Some(ended(2)), 0),
+        ] {
+            let made = Made::new();
+            made.archive(&export("st-1/all/2025-01-06"), &["[1]"], 1)
+                .await;
+            let week = export("st-1/all/2025-01-13");
+            made.archive(&week, &["[1]", "[2]"], 2).await;
+            if let Some(claim) = &claim {
+                made.claim(&week, claim);
+            }
+            std::fs::remove_file(made.path(Key::manifest(&week).as_str())).unwrap();
+            let (verified, found) = findings(&made, SHALLOW).await;
+            assert_eq!(found.len(), expected, "{claim:?}: {found:?}");
+            for (wrong, key, detail) in found {
+                assert_eq!(
+                    (wrong, key),
+                    (Wrong::Missing, Key::manifest(&week).to_string())
+                );
+                assert!(
+                    detail.contains("restore the manifest's last version"),
+                    "{detail}"
+                );
+            }
+            assert_eq!(verified.jobs[0].why, Why::NotArchived);
+        }
     }
 
     #[tokio::test]

@@ -41,6 +41,11 @@ impl Claim {
         !self.has_ended() && now < self.until
     }
 
+    /// Whether its chain has ended with the export archived.
+    pub fn has_archived(&self) -> bool {
+        self.has_ended() && self.failures == 0
+    }
+
     /// Whether its chain has committed the export or given it up.
     fn has_ended(&self) -> bool {
         self.hop >= ENDED_HOP

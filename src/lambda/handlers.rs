@@ -137,6 +137,7 @@ pub async fn batch<K: Kore, A: Archive, Q: BuryRaw>(
             why,
             "{export}: the message {id} failed and will come again: {why}"
         );
+        outside.metrics().message_failed();
         Some(BatchItemFailure {
             item_identifier: id.clone(),
         })
@@ -377,13 +378,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_buried_or_handed_on_comes_again() {
+    async fn what_cannot_be_buried_or_handed_on_comes_again_and_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let mut outside = outside(&folder);
         outside.queue.broken = true;
         let event = event(&["[]", &start("st-1")]);
         let answer = batch(&outside, Line::Poll, &event, None).await.unwrap();
         assert_eq!(failed(&answer), ["0", "1"]);
+        let now = "2025-01-27T06:00:00Z".parse().unwrap();
+        let line = outside.take_metrics().line("x", now, Duration::ZERO);
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(line["MessagesFailed"], 2);
     }
 
     #[tokio::test]

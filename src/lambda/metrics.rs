@@ -28,6 +28,8 @@ pub struct Metrics {
     copied: u64,
     quarantined: u64,
     refusals: BTreeMap<&'static str, u64>,
+    /// Messages that failed and will come again. Lambda does not count them among a function's errors.
+    failed_messages: u64,
     /// Weeks missing, where the invocation was a tick.
     tick: Option<usize>,
 }
@@ -76,6 +78,11 @@ impl Metrics {
         }
     }
 
+    /// Takes note of a message that failed and will come again.
+    pub fn message_failed(&mut self) {
+        self.failed_messages += 1;
+    }
+
     /// Takes note of what enqueue found. An explicit request sees a part of the weeks only, so it is
     /// no tick and says nothing about what is missing.
     pub fn enqueued(&mut self, request: &Request, summary: &Summary) {
@@ -113,6 +120,7 @@ impl Metrics {
         }
         line.count("Quarantined", self.quarantined);
         line.count("HostRefusals", self.refusals.values().sum());
+        line.count("MessagesFailed", self.failed_messages);
         if line.defined.is_empty() {
             return None;
         }
@@ -298,6 +306,16 @@ mod tests {
     #[test]
     fn an_invocation_without_news_writes_no_line() {
         assert_eq!(line(&[Report::Looked { percent: Some(4.0) }]), None);
+    }
+
+    #[test]
+    fn messages_that_fail_are_counted() {
+        let mut metrics = Metrics::default();
+        metrics.message_failed();
+        metrics.message_failed();
+        let line = metrics.line("InsightsArchive/test", now(), Duration::ZERO);
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert_eq!(line["MessagesFailed"], 2);
     }
 
     #[test]

@@ -565,7 +565,14 @@ async fn standing<E: Edges>(
         }
         Ok(Ok(facts))
     };
-    match read.await {
+    let read = match wanted.cut {
+        None => read.await,
+        Some(cut) => match timeout_at(cut, read).await {
+            Ok(read) => read,
+            Err(_) => return Ok(Err(Ended::OutOfTime)),
+        },
+    };
+    match read {
         Err(ArchiveError::Unavailable { key, detail }) => {
             Ok(Err(troubled(format!("{key}: {detail}"), None)))
         }

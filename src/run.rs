@@ -3,7 +3,7 @@
 //! The same stages as in the Lambda functions, with a queue in memory. A run that was killed
 //! continues where it was: what it knew stands in the archive (receipts, claims with their jobs).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ const POLLS_AT_ONCE: usize = 16;
 const COPIES_AT_ONCE: usize = 8;
 /// So many chains an export gets in one run: where the functions wait for the next ticks, a run tries
 /// again at once.
-const MOST_CHAINS: u32 = 3;
+const MOST_CHAINS: usize = 3;
 /// A message that comes back more often than this has met a defect of the program.
 const MOST_DELIVERIES: u32 = 3;
 /// How long work in progress is waited for when the run is stopped.
@@ -197,11 +197,15 @@ where
     E: Edges<Queue = LocalQueue> + 'static,
 {
     let mut runner = Runner::new(local);
-    runner.drive(stop).await;
+    let otherwise = if runner.drive(stop).await {
+        End::Failed("its chain ended without a manifest; run again".to_owned())
+    } else {
+        End::Interrupted
+    };
     let mut ends = runner.ends;
     for message in &enqueued.sent {
         ends.entry(message.export.clone())
-            .or_insert(End::Interrupted);
+            .or_insert_with(|| otherwise.clone());
     }
     ends
 }
@@ -221,8 +225,8 @@ struct Runner<E> {
     /// Per app: chains that wait for a seat.
     waiting: HashMap<AppId, VecDeque<Delivery>>,
     active: BTreeMap<Export, Active>,
-    /// How many chains an export has had, where more than one.
-    chains: HashMap<Export, u32>,
+    /// The chains of an export that were given up. Several slices of one may be.
+    given_up: HashMap<Export, BTreeSet<ChainId>>,
     ends: BTreeMap<Export, End>,
     tasks: JoinSet<(Message, Result<Outcome, StageError>)>,
 }
@@ -236,14 +240,14 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
             seats: HashMap::new(),
             waiting: HashMap::new(),
             active: BTreeMap::new(),
-            chains: HashMap::new(),
+            given_up: HashMap::new(),
             ends: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
     }
 
-    /// Delivers messages until there are none.
-    async fn drive(&mut self, stop: impl Future<Output = ()>) {
+    /// Delivers messages; whether until there were none, and not until it was stopped.
+    async fn drive(&mut self, stop: impl Future<Output = ()>) -> bool {
         let queue = self.local.queue().clone();
         let mut stop = std::pin::pin!(stop);
         let mut renewal = interval(RENEWAL);
@@ -251,12 +255,15 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
         loop {
             tokio::select! {
                 biased;
-                () = &mut stop => return self.stop().await,
+                () = &mut stop => {
+                    self.stop().await;
+                    return false;
+                }
                 Some(ended) = self.tasks.join_next() => self.ended(ended),
                 _ = renewal.tick() => self.renew(),
                 delivery = queue.next(Line::Copy) => self.begin(delivery),
                 delivery = queue.next(Line::Poll) => self.begin(delivery),
-                () = queue.idle(), if self.tasks.is_empty() => return,
+                () = queue.idle(), if self.tasks.is_empty() => return true,
             }
         }
     }
@@ -342,19 +349,17 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
                 reason,
                 for_a_person,
             }) => {
-                let chains = self.chains.entry(export.clone()).or_insert(1);
-                if for_a_person || *chains >= MOST_CHAINS {
+                let given_up = self.given_up.entry(export.clone()).or_default();
+                let is_news = given_up.insert(message.chain.clone());
+                if for_a_person || given_up.len() >= MOST_CHAINS {
                     self.end(export, End::Failed(reason));
-                } else {
-                    *chains += 1;
+                } else if is_news {
                     tracing::warn!(%export, %reason, "{export} is tried once more: {reason}");
                     self.begin_again(&message, None);
                 }
             }
-            Ok(Outcome::Overtaken) => {
-                let why = "its chain ended without a manifest; run again";
-                self.end(export, End::Failed(why.to_owned()));
-            }
+            // Its chain has other messages, which take a seat again; or it ends in silence.
+            Ok(Outcome::Overtaken) => self.leave(export),
             // Another process is at work on it: look again when its claim has lapsed.
             Ok(Outcome::Held(until)) => self.begin_again(&message, Some(until)),
             Err(error @ StageError::Archive(ArchiveError::Refused { .. })) => {
@@ -420,6 +425,8 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
     /// Waits briefly for work in progress, and lets the claims lapse, so that the next run need not
     /// wait for them.
     async fn stop(&mut self) {
+        // A seat that becomes free now is for nobody.
+        self.waiting.clear();
         let patience = Instant::now() + GRACE;
         loop {
             tokio::select! {

@@ -73,18 +73,20 @@ pub(super) async fn commit<E: Edges>(
     };
     let bytes = Bytes::from(manifest.to_json());
     let written = match &message.base {
-        None => match edges
-            .archive()
-            .create(&key, bytes, &About::default())
-            .await?
-        {
-            Created::Written(_) => true,
-            Created::Exists => false,
-        },
-        Some(base) => match edges.archive().replace(&key, bytes, base).await? {
-            Replaced::Written(_) => true,
-            Replaced::Changed => false,
-        },
+        None => {
+            let about = About::default();
+            let created = edges.archive().create(&key, bytes.clone(), &about);
+            matches!(created.await?, Created::Written(_))
+        }
+        Some(base) => {
+            let replaced = edges.archive().replace(&key, bytes.clone(), base);
+            matches!(replaced.await?, Replaced::Written(_))
+        }
+    };
+    // A write whose answer was lost is made again by the client, and finds itself.
+    let written = written || {
+        let stands = edges.archive().get(&key).await?;
+        stands.is_some_and(|stands| stands.bytes == bytes)
     };
     claim::finish(edges, message).await;
     let report = if written {

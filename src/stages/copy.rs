@@ -11,7 +11,10 @@ use super::commit::{self, Wanted};
 use super::fragment::{self, Ended};
 use super::message::{Fragment, Message, Slice, Work};
 use super::poll::{held, overtaken};
-use super::{Edges, Outcome, Report, StageError, carry_on, exhausted, give_up, pace, restart};
+use super::{
+    Edges, Outcome, Report, StageError, carry_on, carry_on_despite, exhausted, give_up, pace,
+    restart,
+};
 use crate::archive::key::{self, Part, Place};
 use crate::archive::manifest::JobFacts;
 use crate::archive::receipt::Receipt;
@@ -304,15 +307,14 @@ async fn later<E: Edges>(
     why: String,
     wait: Option<Duration>,
 ) -> Result<Outcome, StageError> {
-    let backoff = pace::backoff(slice.troubled, edges.random());
-    let delay = pace::asked(wait).map_or(backoff, |asked| asked.max(backoff));
-    edges.report(&message.export, Report::Delayed { delay, why });
+    let delay = pace::patient(wait, slice.troubled, edges.random());
     let rest = Slice {
         fragments: left,
         troubled: slice.troubled.saturating_add(1),
         ..slice.clone()
     };
-    carry_on(edges, message.with(Work::Copy(rest)), delay).await
+    let next = message.with(Work::Copy(rest));
+    carry_on_despite(edges, message, next, delay, why).await
 }
 
 /// The rest of the slice, for a run of its own.

@@ -382,17 +382,43 @@ async fn carry_on<E: Edges>(
     Ok(outcome)
 }
 
+/// After trouble: carries on with `next` after a delay, or gives up now where the chain would be over by
+/// then, so that the reason tells the trouble.
+async fn carry_on_despite<E: Edges>(
+    edges: &E,
+    message: &Message,
+    next: Message,
+    delay: Duration,
+    why: String,
+) -> Result<Outcome, StageError> {
+    if let Some(reason) = exhausted(&next, edges.rules(), edges.now().after(delay)) {
+        return give_up(edges, message, format!("{reason}; {why}"), false).await;
+    }
+    edges.report(&message.export, Report::Delayed { delay, why });
+    carry_on(edges, next, delay).await
+}
+
 /// A new job for the chain, after a pause; or the end, after three.
 async fn restart<E: Edges>(
     edges: &E,
     message: &Message,
     why: String,
 ) -> Result<Outcome, StageError> {
+    restart_after(edges, message, why, None).await
+}
+
+/// The same, where the host asks for a pause.
+async fn restart_after<E: Edges>(
+    edges: &E,
+    message: &Message,
+    why: String,
+    retry_after: Option<Duration>,
+) -> Result<Outcome, StageError> {
     if message.attempt >= MOST_ATTEMPTS {
         let reason = format!("{MOST_ATTEMPTS} jobs were tried; the last one: {why}");
         return give_up(edges, message, reason, false).await;
     }
-    let delay = pace::backoff(message.attempt, edges.random());
+    let delay = pace::patient(retry_after, message.attempt, edges.random());
     edges.report(&message.export, Report::Restarting { why });
     carry_on(edges, message.with(Work::Start), delay).await
 }
@@ -436,7 +462,7 @@ fn exhausted(message: &Message, rules: &Rules, now: Time) -> Option<String> {
     } else if let Some(first) = message.first_start.filter(overdue) {
         let hours = rules.deadline.as_secs_f64() / 3600.0;
         Some(format!(
-            "not archived {hours} hours after the first job was started at {first}"
+            "not archived within {hours} hours after the first job was started at {first}"
         ))
     } else {
         None
@@ -535,7 +561,11 @@ mod tests {
             (MOST_HOPS - 1, None, None),
             (MOST_HOPS, None, Some("2000 messages")),
             (1, Some(36 * 3_600 - 1), None),
-            (1, Some(36 * 3_600), Some("not archived 36 hours after")),
+            (
+                1,
+                Some(36 * 3_600),
+                Some("not archived within 36 hours after"),
+            ),
         ] {
             let message = Message {
                 hop,

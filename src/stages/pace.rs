@@ -28,6 +28,11 @@ const LONGEST_WEATHER: Duration = crate::queue::LONGEST_DELAY;
 const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 /// The longest pause after trouble.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The host's limits begin anew each minute.
+const HALF_A_WINDOW: Duration = Duration::from_secs(30);
+/// The longest pause that is taken by itself where the host turns a start away.
+const LONGEST_TURNED_AWAY: Duration = Duration::from_secs(600);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How long after the start of a job to look at it for the first time.
 pub fn first_look() -> Duration {
@@ -74,8 +79,24 @@ pub fn weather(n: u32, random: u64) -> Duration {
     jittered(pause, random).min(LONGEST_WEATHER)
 }
 
+/// How long to wait after the `n`th trouble in a row with the host, counted from 0: what it asks for, and
+/// no shorter than without its word.
+pub fn patient(retry_after: Option<Duration>, n: u32, random: u64) -> Duration {
+    let backoff = backoff(n, random);
+    asked(retry_after).map_or(backoff, |asked| asked.max(backoff))
+}
+
+/// How long to wait where the host turns away the start of a job, and has done so for `since`: what it asks
+/// for, or half a rate window; where that does not help, ever longer, so that a deadline of a week comes
+/// before the last message.
+pub fn turned_away(retry_after: Option<Duration>, since: Duration, random: u64) -> Duration {
+    let asked = asked(retry_after).unwrap_or(HALF_A_WINDOW);
+    let pause = asked.max((since / 10).min(LONGEST_TURNED_AWAY)).max(SECOND);
+    jittered(pause, random).max(pause)
+}
+
 /// What the host asks for, within reason.
-pub fn asked(retry_after: Option<Duration>) -> Option<Duration> {
+fn asked(retry_after: Option<Duration>) -> Option<Duration> {
     retry_after.map(|asked| asked.min(LONGEST_ASKED))
 }
 
@@ -138,6 +159,36 @@ mod tests {
     fn a_job_is_looked_at_soon_after_its_start_and_never_at_once() {
         assert_eq!(first_look(), seconds(3));
         assert_eq!(next_look(Duration::ZERO, Some(0.0), 0), seconds(3));
+    }
+
+    #[test]
+    fn a_host_that_asks_for_less_than_the_usual_pause_waits_no_shorter() {
+        for random in RANDOM {
+            assert_eq!(patient(None, 2, random), backoff(2, random));
+            assert_eq!(patient(Some(seconds(1)), 2, random), backoff(2, random));
+            assert_eq!(patient(Some(seconds(40)), 2, random), seconds(40));
+            assert_eq!(patient(Some(seconds(9_999)), 2, random), LONGEST_ASKED);
+        }
+    }
+
+    #[test]
+    fn a_start_that_is_turned_away_again_and_again_outlives_the_longest_deadline() {
+        use crate::stages::message::MOST_HOPS;
+        for random in RANDOM {
+            for retry_after in [None, Some(0), Some(1), Some(60)] {
+                let (mut waited, mut hops) = (Duration::ZERO, 0);
+                while waited < seconds(168 * 3_600) {
+                    let pause = turned_away(retry_after.map(seconds), waited, random);
+                    assert!(pause >= seconds(retry_after.unwrap_or(30).max(1)));
+                    assert!(pause <= LONGEST_TURNED_AWAY.mul_f64(1.05));
+                    waited += pause;
+                    hops += 1;
+                }
+                assert!(hops < MOST_HOPS, "{retry_after:?}: {hops}");
+            }
+            let asked = turned_away(Some(seconds(900)), Duration::ZERO, random);
+            assert!((seconds(900)..=seconds(945)).contains(&asked), "{asked:?}");
+        }
     }
 
     #[test]

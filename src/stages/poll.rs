@@ -6,8 +6,8 @@ use super::claim::{self, Amended, Take, Turn};
 use super::commit::{self, Wanted};
 use super::message::{Fragment, Looking, MOST_ATTEMPTS, Message, Slice, Work};
 use super::{
-    Edges, Outcome, Report, Rules, StageError, carry_on, exhausted, give_up, pace, restart,
-    send_after,
+    Edges, Outcome, Report, Rules, StageError, carry_on, carry_on_despite, exhausted, give_up,
+    pace, restart, restart_after, send_after,
 };
 use crate::archive::manifest::JobFacts;
 use crate::export::{JobId, Time};
@@ -119,14 +119,16 @@ async fn start_job<E: Edges>(
     };
     edges.report(&message.export, Report::HostTrouble(error.clone()));
     match error {
-        ApiError::Limited { retry_after, .. } => free(edges, message, spent, retry_after).await,
-        ApiError::Unreachable { .. } => free(edges, message, spent, None).await,
-        ApiError::Unclear { .. } => {
+        ApiError::Limited { retry_after, .. } => {
+            free(edges, message, spent, retry_after, error.to_string()).await
+        }
+        ApiError::Unreachable { .. } => free(edges, message, spent, None, error.to_string()).await,
+        ApiError::Unclear { retry_after, .. } => {
             let spent = Message {
                 attempt,
                 ..message.clone()
             };
-            restart(edges, &spent, error.to_string()).await
+            restart_after(edges, &spent, error.to_string(), retry_after).await
         }
         ApiError::Unauthorized { .. } | ApiError::Rejected { .. } | ApiError::Gone { .. } => {
             give_up(edges, message, error.to_string(), true).await
@@ -140,19 +142,19 @@ async fn free<E: Edges>(
     message: &Message,
     spent: u32,
     retry_after: Option<Duration>,
+    why: String,
 ) -> Result<Outcome, StageError> {
     let refunded = claim::refund(edges, message, spent).await;
     let attempt = if refunded { spent } else { spent + 1 };
-    // Without a word from the host, half a rate window is a good guess.
-    let delay = pace::asked(retry_after).unwrap_or(Duration::from_secs(30));
-    let delay = pace::jittered(delay, edges.random()).max(delay);
-    let first_start = message.first_start.or(Some(edges.now()));
+    let now = edges.now();
+    let first_start = message.first_start.unwrap_or(now);
+    let delay = pace::turned_away(retry_after, now.since(first_start), edges.random());
     let next = Message {
         attempt,
-        first_start,
+        first_start: Some(first_start),
         ..message.with(Work::Start)
     };
-    carry_on(edges, next, delay).await
+    carry_on_despite(edges, message, next, delay, why).await
 }
 
 /// The job runs: send the message that looks at it for the first time.
@@ -227,10 +229,11 @@ pub(super) async fn look<E: Edges>(
         Decision::Again { looking, delay } => {
             let puzzle = "the job has succeeded, and its files and totals do not agree";
             let puzzle = (looking.puzzled > 0).then(|| puzzle.to_owned());
-            if let Some(why) = trouble.or(puzzle) {
-                edges.report(&message.export, Report::Delayed { delay, why });
+            let next = message.with(Work::Look(looking));
+            match trouble.or(puzzle) {
+                Some(why) => carry_on_despite(edges, message, next, delay, why).await,
+                None => carry_on(edges, next, delay).await,
             }
-            carry_on(edges, message.with(Work::Look(looking)), delay).await
         }
         Decision::Copy(job) => {
             let exported = Report::Exported {
@@ -340,9 +343,8 @@ fn decide(
 }
 
 fn unanswered(mut next: Looking, retry_after: Option<Duration>, random: u64) -> Decision {
-    let backoff = pace::backoff(next.unanswered, random);
+    let delay = pace::patient(retry_after, next.unanswered, random);
     next.unanswered = next.unanswered.saturating_add(1);
-    let delay = pace::asked(retry_after).map_or(backoff, |asked| asked.max(backoff));
     Decision::Again {
         looking: next,
         delay,

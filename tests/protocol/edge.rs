@@ -360,6 +360,7 @@ impl Edges for Edge {
         let quiet = matches!(report, Report::Arrived { .. });
         let mut state = self.state();
         state.adopted += u32::from(matches!(report, Report::Adopted { .. }));
+        state.committed += u32::from(matches!(report, Report::Committed { .. }));
         if !quiet {
             state.note(&self.name, || format!("reports of {export}: {report:?}"));
         }
@@ -480,11 +481,7 @@ impl Archive for Edge {
                 state.broken(format!("{key} is created instead of replaced"));
             }
             let bytes = state.in_transit(key, &bytes);
-            let created = state.store.create(key, bytes, about);
-            if let Some(Created::Written(_)) = created {
-                state.written(key, false);
-            }
-            created
+            state.create(key, bytes, about)
         };
         let created = self.write("create", key, create).await?;
         created.ok_or_else(|| wrong_sum(key))
@@ -518,6 +515,9 @@ impl Archive for Edge {
                     state.disturb(&export, Some(&after.chain));
                 }
                 state.written(key, true);
+                if state.fault(&[Fault::Repeated]).is_some() {
+                    return Replaced::Changed;
+                }
             }
             replaced
         };
@@ -561,13 +561,7 @@ impl archive::Upload for Incoming {
             ..self.about.clone()
         };
         let key = self.key.clone();
-        let finish = |state: &mut State| {
-            let created = state.store.create(&key, bytes.clone(), &about);
-            if let Some(Created::Written(_)) = created {
-                state.written(&key, false);
-            }
-            created
-        };
+        let finish = |state: &mut State| state.create(&key, bytes.clone(), &about);
         let created = self.edge.write("finish", &self.key, finish).await?;
         created.ok_or_else(|| wrong_sum(&self.key))
     }

@@ -22,6 +22,7 @@ faults! {
     Slow: "an effect takes up to 90 s",
     Unavailable: "the archive does not answer, and nothing was done",
     LostAnswer: "the archive did as asked, and its answer is lost",
+    Repeated: "the archive did as asked, its answer is lost, and the client asks again: it finds itself",
     Refused: "the archive refuses",
     ArchiveOutage: "the archive is away for a while",
     Corrupted: "bytes are changed on their way into the archive",

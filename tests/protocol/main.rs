@@ -34,6 +34,7 @@ use insights_archive::stages::claim::Claim;
 use insights_archive::stages::message::{MOST_HOPS, Message, Slice, Work};
 use path::{Limits, Scene};
 use seeds::{Faults, Handled, handled, run};
+use world::State;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -187,7 +188,8 @@ fn while_the_archive_does_not_answer_a_message_goes_round_ever_more_slowly() {
 #[test]
 fn a_start_that_the_host_turns_away_costs_no_attempt_and_the_deadline_runs() {
     for (fault, attempt, least) in [
-        (Fault::Unreachable, 0, 30),
+        // Half a minute, less what it took to send it.
+        (Fault::Unreachable, 0, 29),
         (Fault::LimitedLong, 0, 3_600),
         // It may have started a job.
         (Fault::Unclear, 1, 5),
@@ -207,6 +209,47 @@ fn a_start_that_the_host_turns_away_costs_no_attempt_and_the_deadline_runs() {
         let wait = next.not_before.map_or(*delay, |due| due.since(handled.now));
         assert!(wait >= Duration::from_secs(least), "{fault:?}: {wait:?}");
     }
+}
+
+#[test]
+fn a_chain_that_trouble_keeps_until_its_deadline_ends_with_the_trouble_as_its_reason() {
+    type Prepare = fn(&mut State, &mut Message);
+    let deadline = handled(None, None, |_, _| {}).deadline;
+    let a_start = |_: &mut State, _: &mut Message| {};
+    let a_slice = |state: &mut State, message: &mut Message| drop(seeds::a_slice(state, message));
+    let cases: [(Fault, Prepare); 4] = [
+        (Fault::Unreachable, a_start),
+        (Fault::Unclear, seeds::a_look),
+        (Fault::Unclear, a_slice),
+        (Fault::Broken, a_slice),
+    ];
+    for (fault, prepare) in cases {
+        for (left, ends) in [(2 * seeds::HOUR, false), (Duration::from_secs(1), true)] {
+            let handled = handled(Some(fault), None, |state, message| {
+                prepare(state, message);
+                message.first_start = Some(state.now().before(deadline).after(left));
+            });
+            let dead = usize::from(ends);
+            assert_eq!(
+                (handled.dead, handled.sent.len()),
+                (dead, 1 - dead),
+                "{fault:?}"
+            );
+            for reason in handled.reasons {
+                assert!(reason.starts_with("not archived within"), "{reason}");
+                assert!(reason.ends_with(fault.words()), "{reason}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_commit_whose_answer_was_lost_is_told_as_one() {
+    let handled = handled(Some(Fault::Repeated), None, |state, message| {
+        seeds::a_slice(state, message);
+    });
+    assert!(handled.archived);
+    assert_eq!(handled.committed, 1);
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub const POSSIBLE: &[Fault] = &[
     Fault::Kill,
     Fault::Unavailable,
     Fault::LostAnswer,
+    Fault::Repeated,
     Fault::Refused,
     Fault::Corrupted,
     Fault::ClaimLost,

@@ -79,6 +79,12 @@ pub struct Handled {
     pub now: Time,
     pub message: Message,
     pub dead: usize,
+    /// Why, for each dead letter.
+    pub reasons: Vec<String>,
+    /// How often a run told that it has committed.
+    pub committed: u32,
+    /// A chain's.
+    pub deadline: Duration,
     pub jobs: usize,
     /// Requests to the API, and for files.
     pub asked: (u64, u64),
@@ -133,6 +139,14 @@ pub fn handled(
             now,
             message,
             dead: state.sqs.buried,
+            reasons: state
+                .sqs
+                .dead
+                .iter()
+                .map(|letter| letter.reason.clone())
+                .collect(),
+            committed: state.committed,
+            deadline: run.rules.deadline,
             jobs: state.host.jobs.len(),
             asked: edge.asked(),
             quarantined: state.store.quarantined(),

@@ -37,6 +37,7 @@ impl Entry {
 pub struct Dead {
     pub export: Export,
     pub body: String,
+    pub reason: String,
 }
 
 impl Dead {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use insights_archive::archive::key::Place;
 use insights_archive::archive::manifest::{self, Manifest};
-use insights_archive::archive::{About, ETag, Key};
+use insights_archive::archive::{About, Created, ETag, Key};
 use insights_archive::export::{Export, Time};
 use insights_archive::stages::claim::Claim;
 use insights_archive::stages::message::{ChainId, MOST_HOPS, Message};
@@ -109,6 +109,8 @@ pub struct State {
     pub digest: u64,
     /// How often a job was carried on that another chain had started.
     pub adopted: u32,
+    /// How often a run told that it has committed.
+    pub committed: u32,
     /// The most jobs of one chain.
     pub most_starts: u32,
     /// How many files a job has, where that is fixed.
@@ -135,6 +137,7 @@ impl State {
             log: log.then(Vec::new),
             digest: 0,
             adopted: 0,
+            committed: 0,
             most_starts: 0,
             files: None,
         }
@@ -353,6 +356,7 @@ impl State {
         self.sqs.dead.push(Dead {
             export: export.clone(),
             body,
+            reason: reason.to_owned(),
         });
     }
 
@@ -550,6 +554,18 @@ impl State {
             bytes[at] ^= 1;
         }
         bytes.into()
+    }
+
+    /// Writes an object that must not be there; `None` where its bytes do not have the checksum stated.
+    pub fn create(&mut self, key: &Key, bytes: Bytes, about: &About) -> Option<Created> {
+        let created = self.store.create(key, bytes, about);
+        if let Some(Created::Written(_)) = created {
+            self.written(key, false);
+            if self.fault(&[Fault::Repeated]).is_some() {
+                return Some(Created::Exists);
+            }
+        }
+        created
     }
 
     /// An object was written.

@@ -2,7 +2,8 @@
 
     python tests/query/query.py ARCHIVE
 
-The archive holds at least one week of the event `all` with records, as a demo's does.
+The archive holds at least two weeks of the event `all` with records, as a demo's does. The blocks run on it, and on a copy that
+is made less tidy.
 """
 
 import json
@@ -11,6 +12,7 @@ import pathlib
 import re
 import sys
 import tempfile
+from collections import Counter
 
 import duckdb
 import sqlglot
@@ -18,7 +20,7 @@ import sqlglot
 TEXT = (pathlib.Path(__file__).resolve().parents[2] / "docs/QUERY.md").read_text()
 
 # What a column of Athena's is in DuckDB's words.
-ATHENA = {"string": "VARCHAR", "timestamp": "TIMESTAMP WITH TIME ZONE"}
+ATHENA = {"string": "VARCHAR", "date": "DATE", "timestamp": "TIMESTAMP WITH TIME ZONE"}
 
 
 def blocks(language):
@@ -29,19 +31,59 @@ def blocks(language):
             yield heading, block
 
 
+def manifests(archive, event="all"):
+    """The manifests of weeks that stand, newest week first."""
+    found = [json.loads(path.read_text()) for path in archive.glob("manifests/**/*.json")]
+    standing = [m for m in found if m["schema"] == "insights-archive/manifest/1" and m["event"] == event]
+    return sorted(standing, key=lambda manifest: manifest["week"], reverse=True)
+
+
 def expected(archive):
-    """The same facts without DuckDB: records by id, and how many there are with duplicates."""
-    records, total = {}, 0
-    for path in sorted(archive.glob("manifests/**/*.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["schema"] != "insights-archive/manifest/1" or manifest["event"] != "all":
-            continue
+    """The same facts without DuckDB: each record's week and content by app and id, and how many stand in the files of each app."""
+    records, totals = {}, Counter()
+    for manifest in manifests(archive):
         for fragment in manifest["fragments"]:
             found = json.loads((archive / fragment["key"]).read_text())
             assert len(found) == fragment["records"], fragment["key"]
-            total += len(found)
-            records.update({record["_id"]: record for record in found})
-    return records, total
+            totals[manifest["app"]] += len(found)
+            for record in found:
+                records.setdefault((manifest["app"], record["_id"]), (manifest["week"], record))
+    return records, totals
+
+
+def put(archive, manifest, app, event, files):
+    """Writes files of records and the manifest that names them, after the pattern of another of the same week."""
+    export = f"app={app}/event={event}/week={manifest['week']}"
+    fragments = []
+    for number, records in enumerate(files, 1):
+        key = f"data/{export}/job={manifest['job']['id']}/part-{number:05}-of-{len(files):05}.json"
+        (archive / key).parent.mkdir(parents=True, exist_ok=True)
+        (archive / key).write_text(json.dumps(records))
+        fragments.append({"key": key, "records": len(records), "bytes": (archive / key).stat().st_size, "sha256": ""})
+    archived = {name: sum(f[name] for f in fragments) for name in ("records", "bytes")}
+    path = archive / f"manifests/{export}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    changed = {"app": app, "event": event, "fragments": fragments, "archived": {"files": len(files), **archived}}
+    path.write_text(json.dumps(manifest | changed))
+
+
+def untidy(archive, folder):
+    """Makes an archive of what a demo's lacks. No search names its app, as the vendor documents it; another app has the first
+    file of each week; and the latest week has, first, a search of the week before once more, as it is by then."""
+    later, earlier = manifests(archive)[:2]
+    files = {
+        manifest["week"]: [json.loads((archive / f["key"]).read_text()) for f in manifest["fragments"]]
+        for manifest in (later, earlier)
+    }
+    for record in (record for week in files.values() for file in week for record in file):
+        if record["event"] == "search":
+            record.pop("botId", None)
+    search = next(record for record in files[earlier["week"]][0] if record["event"] == "search")
+    files[later["week"]][0].insert(0, search | {"query": "asked again"})
+    for manifest in (later, earlier):
+        put(folder, manifest, manifest["app"], "all", files[manifest["week"]])
+        put(folder, manifest, "4711", "all", files[manifest["week"]][:1])
+    return folder
 
 
 def run(connection, archive):
@@ -63,46 +105,60 @@ def run(connection, archive):
     return results
 
 
-def check_athena(connection):
+def check_athena(connection, records):
     """Athena itself is not here: what it is told parses, and names what stands in the files."""
     [(_, block)] = blocks("athena")
     [table] = sqlglot.parse(block, read="athena")
-    columns = [*table.this.expressions, *table.find(sqlglot.exp.PartitionedByProperty).this.expressions]
-    told = {column.name: ATHENA[column.kind.sql("hive").lower()] for column in columns}
+    partitions = table.find(sqlglot.exp.PartitionedByProperty).this.expressions
+    told = {column.name: ATHENA[column.kind.sql("hive").lower()] for column in [*table.this.expressions, *partitions]}
     files = "read_parquet('query/**/*.parquet', hive_partitioning = true)"
     found = connection.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()
     assert told == {row[0]: row[1] for row in found}, (told, found)
-    rows = "SELECT id, search, event, query, epoch_ms(created), app, {} FROM {} ORDER BY id"
+    rows = "SELECT id, search, event, query, epoch_ms(created), app, week, {} FROM {} ORDER BY app, id"
     written = connection.execute(rows.format("record", files)).fetchall()
     assert written == connection.execute(rows.format("CAST(json AS VARCHAR)", "records")).fetchall()
+    folders = {str(path.parent) for path in pathlib.Path().glob("query/**/*.parquet")}
+    assert folders == {f"query/app={app}/week={week}" for (app, _), (week, _) in records.items()}, folders
 
 
-def main(archive):
-    records, total = expected(archive)
+def check(archive):
+    records, totals = expected(archive)
     assert records, f"{archive} holds no records to query"
     connection = duckdb.connect()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        results = run(connection, archive)
-        check_athena(connection)
-        os.chdir("/")
-    for_buckets = " ".join(re.search(r"`(INSTALL[^`]*)`", TEXT)[1].split())
-    assert len(connection.extract_statements(for_buckets)) == 3
+    results = run(connection, archive)
+    check_athena(connection, records)
 
     weeks = results["What there is, by week"]
-    assert sum(week[3] for week in weeks if week[1] == "all") == total, weeks
-    found = connection.execute("SELECT id, event, search FROM records").fetchall()
-    assert {row[0] for row in found} == set(records)
+    of_all = [week for week in weeks if week[1] == "all"]
+    assert {app: sum(week[3] for week in of_all if week[0] == app) for app in totals} == totals, weeks
+    found = connection.execute("SELECT app, id, CAST(week AS VARCHAR), event, search, query FROM records").fetchall()
     assert len(found) == len(records)
-    feedback = [record for record in records.values() if record["event"] != "search"]
-    searches = {record["searchRequestId"] for record in records.values() if record["event"] == "search"}
-    joined = sum(record["searchRequestId"] in searches for record in feedback)
+    assert {(app, id): facts for app, id, *facts in found} == {
+        key: [week, record["event"], record["searchRequestId"], record["query"]] for key, (week, record) in records.items()
+    }
+    feedback = [(app, record) for (app, _), (_, record) in records.items() if record["event"] != "search"]
+    joined = sum((app, record["searchRequestId"]) in records for app, record in feedback)
     counted = connection.execute("SELECT count(*), count(*) FILTER (found) FROM feedback").fetchone()
     assert counted == (len(feedback), joined), counted
     assert feedback and joined, "the archive holds no feedback on a search of its own"
     duplicates = results["Duplicates"]
-    assert sum(times - 1 for _, times in duplicates) == total - len(records), duplicates[:3]
-    print(f"{len(weeks)} weeks, {total} records, {len(feedback)} of them feedback, {joined} joined to its search")
+    assert sum(times - 1 for _, _, times in duplicates) == totals.total() - len(records), duplicates[:3]
+    print(
+        f"{len(weeks)} weeks of {len(totals)} apps, {totals.total()} records, {totals.total() - len(records)} of them again, "
+        f"{len(feedback)} feedback, {joined} joined to its search"
+    )
+
+
+def main(archive):
+    for_buckets = " ".join(re.search(r"`(INSTALL[^`]*)`", TEXT)[1].split())
+    assert len(duckdb.extract_statements(for_buckets)) == 3
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for name, copy in {"as given": archive, "less tidy": untidy(archive, folder / "copy")}.items():
+            (folder / name).mkdir()
+            os.chdir(folder / name)
+            check(copy)
+        os.chdir("/")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -86,6 +87,16 @@ def untidy(archive, folder):
     return folder
 
 
+def erase(archive, app):
+    """Takes an app's weeks out, as `insights-archive erase` does."""
+    for manifest in manifests(archive):
+        if manifest["app"] == app:
+            export = f"app={app}/event=all/week={manifest['week']}"
+            shutil.rmtree(archive / "data" / export)
+            note = {"schema": "insights-archive/erased/1", "app": app, "event": "all", "week": manifest["week"]}
+            (archive / f"manifests/{export}.json").write_text(json.dumps(note))
+
+
 def run(connection, archive, spelled):
     """The last answer of each section, from a folder in which the archive has the document's name for it."""
     # An abandoned job's file, which only a glob over data/ would read.
@@ -93,7 +104,6 @@ def run(connection, archive, spelled):
     stray = named.parent.parent / "job=fj-stray" / named.name
     stray.parent.mkdir()
     stray.write_bytes(named.read_bytes())
-    pathlib.Path("archive").symlink_to(archive)
     results = {}
     try:
         for heading, sql in blocks("sql"):
@@ -161,13 +171,15 @@ def main(archive):
     assert len(duckdb.extract_statements(for_buckets)) == 3
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        for name, copy, spelled in (
-            ("as given", archive, "archive"),
-            ("less tidy", untidy(archive, folder / "copy"), "archive/"),
-        ):
+        copy = untidy(archive, folder / "copy")
+        for name, there, spelled in (("as given", archive, "archive"), ("less tidy", copy, "archive/")):
             (folder / name).mkdir()
             os.chdir(folder / name)
-            check(copy, spelled)
+            pathlib.Path("archive").symlink_to(there)
+            check(there, spelled)
+        # Once more over the Parquet files of before, which hold what is erased now.
+        erase(copy, "4711")
+        check(copy, "archive/")
         os.chdir("/")
 
 

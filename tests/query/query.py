@@ -119,9 +119,12 @@ def run(connection, archive, spelled):
 
 
 def check_athena(connection, records):
-    """Athena itself is not here: what it is told parses, and names what stands in the files."""
+    """Athena itself is not here: what it is told parses, and names what stands in the files and where."""
     [(_, block)] = blocks("athena")
-    [table] = sqlglot.parse(block, read="athena")
+    create, repair = re.split(r";\s*", block.strip().removesuffix(";"))
+    table = sqlglot.parse_one(create, read="athena")
+    # sqlglot takes anything after MSCK REPAIR.
+    assert repair == f"MSCK REPAIR TABLE {table.this.this.name}"
     partitions = table.find(sqlglot.exp.PartitionedByProperty).this.expressions
     told = {column.name: ATHENA[column.kind.sql("hive").lower()] for column in [*table.this.expressions, *partitions]}
     files = "read_parquet('query/**/*.parquet', hive_partitioning = true)"
@@ -130,6 +133,8 @@ def check_athena(connection, records):
     rows = "SELECT id, search, event, query, epoch_ms(created), app, week, {} FROM {} ORDER BY app, id"
     written = connection.execute(rows.format("record", files)).fetchall()
     assert written == connection.execute(rows.format("CAST(json AS VARCHAR)", "records")).fetchall()
+    # It finds folders that are named after the partitions, in their order.
+    assert [column.name for column in partitions] == ["app", "week"]
     folders = {str(path.parent) for path in pathlib.Path().glob("query/**/*.parquet")}
     assert folders == {f"query/app={app}/week={week}" for (app, _), (week, _) in records.items()}, folders
 

@@ -32,10 +32,10 @@ def blocks(language):
             yield heading, block
 
 
-def manifests(archive, event="all"):
+def manifests(archive, events=("all",)):
     """The manifests of weeks that stand, newest week first."""
     found = [json.loads(path.read_text()) for path in archive.glob("manifests/**/*.json")]
-    standing = [m for m in found if m["schema"] == "insights-archive/manifest/1" and m["event"] == event]
+    standing = [m for m in found if m["schema"] == "insights-archive/manifest/1" and m["event"] in events]
     return sorted(standing, key=lambda manifest: manifest["week"], reverse=True)
 
 
@@ -50,6 +50,21 @@ def expected(archive):
             for record in found:
                 records.setdefault((manifest["app"], record["_id"]), (manifest["week"], record))
     return records, totals
+
+
+def judged(archive):
+    """Somebody whose search has feedback in the newest week, and how many records of theirs stand in which file."""
+    newest = json.loads((archive / manifests(archive)[0]["fragments"][0]["key"]).read_text())
+    judged = {record["searchRequestId"] for record in newest if record["event"] != "search"}
+    person = next(record["userId"] for record in newest if record["_id"] in judged)
+    stand = [
+        (manifest["app"], manifest["event"], manifest["week"], f"archive/{fragment['key']}", record)
+        for manifest in manifests(archive, ("all", "thumbsUp", "thumbsDown"))
+        for fragment in manifest["fragments"]
+        for record in json.loads((archive / fragment["key"]).read_text())
+    ]
+    searches = {record["searchRequestId"] for *_, record in stand if record.get("userId") == person}
+    return person, Counter(tuple(place) for *place, record in stand if record["searchRequestId"] in searches)
 
 
 def put(archive, manifest, app, event, files):
@@ -70,7 +85,8 @@ def put(archive, manifest, app, event, files):
 
 def untidy(archive, folder):
     """Makes an archive of what a demo's lacks. No search names its app, as the vendor documents it; another app has the first
-    file of each week; and the latest week has, first, a search of the week before once more, as it is by then."""
+    file of each week; and the latest week has, first, a search of the week before once more, as it is by then, and feedback on it,
+    which stands as an export of its own too."""
     later, earlier = manifests(archive)[:2]
     files = {
         manifest["week"]: [json.loads((archive / f["key"]).read_text()) for f in manifest["fragments"]]
@@ -80,7 +96,9 @@ def untidy(archive, folder):
         if record["event"] == "search":
             record.pop("botId", None)
     search = next(record for record in files[earlier["week"]][0] if record["event"] == "search")
-    files[later["week"]][0].insert(0, search | {"query": "asked again"})
+    feedback = {"_id": "late", "searchRequestId": search["_id"], "event": "thumbsDown", "query": search["query"]}
+    files[later["week"]][0][:0] = [search | {"query": "asked again"}, feedback]
+    put(folder, later, later["app"], "thumbsDown", [[feedback]])
     for manifest in (later, earlier):
         put(folder, manifest, manifest["app"], "all", files[manifest["week"]])
         put(folder, manifest, "4711", "all", files[manifest["week"]][:1])
@@ -97,7 +115,15 @@ def erase(archive, app):
             (archive / f"manifests/{export}.json").write_text(json.dumps(note))
 
 
-def run(connection, archive, spelled):
+def filled(heading, sql, values):
+    """A block with the values that its section tells the reader to put in."""
+    for name, value in values.get(heading, {}).items():
+        sql, once = re.subn(rf"^(SET VARIABLE {name} = [^']*)'[^']*'", rf"\1'{value}'", sql, flags=re.M)
+        assert once == 1, (heading, name)
+    return sql
+
+
+def run(connection, archive, values):
     """The last answer of each section, from a folder in which the archive has the document's name for it."""
     # An abandoned job's file, which only a glob over data/ would read.
     named = next(archive.glob("data/**/part-*.json"))
@@ -107,10 +133,7 @@ def run(connection, archive, spelled):
     results = {}
     try:
         for heading, sql in blocks("sql"):
-            if heading == "The files":
-                sql, once = re.subn("^(SET VARIABLE archive = .*)'archive'", rf"\1'{spelled}'", sql, flags=re.M)
-                assert once == 1
-            for statement in connection.extract_statements(sql):
+            for statement in connection.extract_statements(filled(heading, sql, values)):
                 results[heading] = connection.execute(statement).fetchall()
     finally:
         stray.unlink()
@@ -143,7 +166,9 @@ def check(archive, spelled):
     records, totals = expected(archive)
     assert records, f"{archive} holds no records to query"
     connection = duckdb.connect()
-    results = run(connection, archive, spelled)
+    person, theirs = judged(archive)
+    values = {"The files": {"archive": spelled}, "Which weeks hold a person": {"person": person}}
+    results = run(connection, archive, values)
     # A folder forgives two slashes, a bucket does not.
     location, files = connection.execute("SELECT getvariable('archive'), getvariable('files')").fetchone()
     assert location == "archive"
@@ -163,11 +188,15 @@ def check(archive, spelled):
     counted = connection.execute("SELECT count(*), count(*) FILTER (found) FROM feedback").fetchone()
     assert counted == (len(feedback), joined), counted
     assert feedback and joined, "the archive holds no feedback on a search of its own"
+    listed = results["Which weeks hold a person"]
+    assert [(app, event, str(week), *rest) for app, event, week, *rest in listed] == sorted(
+        (*place, records) for place, records in theirs.items()
+    )
     duplicates = results["Duplicates"]
     assert sum(times - 1 for _, _, times in duplicates) == totals.total() - len(records), duplicates[:3]
     print(
         f"{len(weeks)} weeks of {len(totals)} apps, {totals.total()} records, {totals.total() - len(records)} of them again, "
-        f"{len(feedback)} feedback, {joined} joined to its search"
+        f"{len(feedback)} feedback, {joined} joined to its search; {theirs.total()} of a person in {len(theirs)} files"
     )
 
 

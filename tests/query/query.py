@@ -20,6 +20,8 @@ import sqlglot
 
 TEXT = (pathlib.Path(__file__).resolve().parents[2] / "docs/QUERY.md").read_text()
 
+EVENTS = ("all", "thumbsUp", "thumbsDown")
+
 # What a column of Athena's is in DuckDB's words.
 ATHENA = {"string": "VARCHAR", "date": "DATE", "timestamp": "TIMESTAMP WITH TIME ZONE"}
 
@@ -59,7 +61,7 @@ def judged(archive):
     person = next(record["userId"] for record in newest if record["_id"] in judged)
     stand = [
         (manifest["app"], manifest["event"], manifest["week"], f"archive/{fragment['key']}", record)
-        for manifest in manifests(archive, ("all", "thumbsUp", "thumbsDown"))
+        for manifest in manifests(archive, EVENTS)
         for fragment in manifest["fragments"]
         for record in json.loads((archive / fragment["key"]).read_text())
     ]
@@ -176,6 +178,7 @@ def check(archive, spelled):
     check_athena(connection, records)
 
     weeks = results["What there is, by week"]
+    assert len(weeks) == len(manifests(archive, EVENTS)), weeks
     of_all = [week for week in weeks if week[1] == "all"]
     assert {app: sum(week[3] for week in of_all if week[0] == app) for app in totals} == totals, weeks
     found = connection.execute("SELECT app, id, CAST(week AS VARCHAR), event, search, query FROM records").fetchall()

@@ -4,7 +4,11 @@
 List prices of us-east-1 in US dollars, without the free tier. Change the two users below to yours.
 """
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
+
+TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 
 LAMBDA_GB_SECOND = 0.0000166667
 LAMBDA_REQUEST = 0.20 / 1e6
@@ -13,13 +17,13 @@ S3_GB_MONTH = 0.023
 S3_WRITE = 0.005 / 1e3
 S3_READ = 0.0004 / 1e3
 METRIC_MONTH = 0.30
-ALARM_MONTH = 0.10
+ALARM_METRIC_MONTH = 0.10  # an alarm that calculates is billed for each metric it reads
 DASHBOARD_MONTH = 3.00
 SECRET_MONTH = 0.40
 LOGS_GB = 0.50
 
-METRICS = 14  # no dimensions: their number does not grow with apps or weeks
-ALARMS = 12
+METRICS = 15  # no dimensions: their number does not grow with apps or weeks
+ALARM_METRICS = len(re.findall(r"\bMetricName: ", TEMPLATE.read_text()))
 LOOKS = 8  # of one job, on average
 PART_MB = 8.388608
 # An event source keeps at least five long polls of 20 s open on its queue, day and night.
@@ -55,7 +59,7 @@ def year(user: User) -> dict[str, float]:
         + (365 + exports * (LOOKS + 1) + slices) * LAMBDA_REQUEST,
         "SQS": (IDLE_POLLS_YEAR + exports * (LOOKS + 3) * 3) * SQS_REQUEST,
         "metrics": METRICS * METRIC_MONTH * 12,
-        "alarms": ALARMS * ALARM_MONTH * 12,
+        "alarms": ALARM_METRICS * ALARM_METRIC_MONTH * 12,
         "dashboard": DASHBOARD_MONTH * 12,
         "secret": SECRET_MONTH * 12,
         "logs": (exports * (LOOKS + 30) + fragments * 2) * 500 / 1e9 * LOGS_GB,

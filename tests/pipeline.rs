@@ -55,8 +55,19 @@ fn wish(since: &str, until: &str) -> Request {
     })
 }
 
-/// Runs the pipeline to its end. Prints what was reported, for the day when a test fails.
+/// Runs the pipeline to its end.
 async fn archive_all(
+    host: &Arc<Mutex<Host>>,
+    clock: impl Fn() -> Time + Clone + Send + Sync + 'static,
+    folder: &Path,
+    request: &Request,
+) -> Finished {
+    archive_until(std::future::pending(), host, clock, folder, request).await
+}
+
+/// Runs the pipeline until it is stopped. Prints what was reported, for the day when a test fails.
+async fn archive_until(
+    stop: impl Future<Output = ()>,
     host: &Arc<Mutex<Host>>,
     clock: impl Fn() -> Time + Clone + Send + Sync + 'static,
     folder: &Path,
@@ -83,13 +94,7 @@ async fn archive_all(
         clock,
         watch,
     );
-    let finished = run(
-        Arc::new(local),
-        &scope("st-1"),
-        request,
-        std::future::pending(),
-    )
-    .await;
+    let finished = run(Arc::new(local), &scope("st-1"), request, stop).await;
     finished.unwrap()
 }
 
@@ -214,6 +219,53 @@ async fn a_file_that_hardly_arrives_is_given_up() {
     );
     // Three chains, each of which tries the file twice, for as long as its deadline.
     assert!(clock().since(began) < 7 * patience.deadline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_export_that_is_given_up_ends_with_the_reason_of_its_chain() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        // Several slices, each of which asks for another job.
+        records_per_week: 500..=500,
+        records_per_fragment: 10,
+        faults: Faults::none().chance(Fault::ExpiredLink, 100.0),
+        ..Plan::default()
+    };
+    let host = Arc::new(Mutex::new(Host::new(plan, "https://files.kore.ai")));
+    let request = wish("2025-06-02", "2025-06-09");
+    let finished = archive_all(&host, clock(), folder.path(), &request).await;
+    let failures: Vec<_> = finished.ends.into_values().collect();
+    assert!(
+        matches!(&failures[..], [End::Failed(why)] if why.contains("3 jobs were tried")),
+        "{failures:?}"
+    );
+    // Three chains.
+    let jobs: u64 = host.lock().unwrap().stats().jobs.values().sum();
+    assert_eq!(jobs, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_being_stopped_starts_no_more_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = Plan {
+        records_per_week: 5..=5,
+        job_time: Duration::from_secs(1),
+        fragment_time: Duration::ZERO,
+        drip_time: Duration::from_secs(8),
+        faults: Faults::none().chance(Fault::Drip, 100.0),
+        limits: None,
+        ..Plan::default()
+    };
+    let host = Arc::new(Mutex::new(Host::new(plan, "https://files.kore.ai")));
+    // More weeks than may be under way at once. Files on their way are waited for.
+    let request = wish("2025-03-03", "2025-06-30");
+    let stop = tokio::time::sleep(Duration::from_secs(6));
+    let finished = archive_until(stop, &host, clock(), folder.path(), &request).await;
+    let archived = finished.ends.values().filter(|end| **end == End::Archived);
+    let archived = archived.count() as u64;
+    let jobs: u64 = host.lock().unwrap().stats().jobs.values().sum();
+    assert!((1..=jobs).contains(&archived), "{archived} of {jobs}");
+    assert_eq!(jobs, 10);
 }
 
 #[tokio::test(start_paused = true)]

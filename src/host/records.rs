@@ -124,7 +124,7 @@ impl Weekly {
                 let searched = self.number(search);
                 write_feedback(app, event, number, searched, self.time(index), length, out);
             }
-            None => write_search(app, number, self.time(index), length, out),
+            None => write_search(number, self.time(index), length, out),
         }
         debug_assert_eq!(out.len() - start, length, "record {index}");
     }
@@ -451,7 +451,7 @@ fn write_feedback(
     out.extend_from_slice(TAIL.as_bytes());
 }
 
-fn write_search(app: &str, number: u64, time: Time, length: usize, out: &mut BytesMut) {
+fn write_search(number: u64, time: Time, length: usize, out: &mut BytesMut) {
     const PROMPT: &str = "\n        ],\n        \"prompt\": ";
     let end = out.len() + length;
     let (search, millis) = (uuid(number), time.unix_millis());
@@ -467,7 +467,6 @@ fn write_search(app: &str, number: u64, time: Time, length: usize, out: &mut Byt
     "event": "search",
     "sessionId": "{:024x}",
     "userId": "u-{}",
-    "botId": "{app}",
     "query": "{query}",
     "language": "{}",
     "hasResults": {has_results},

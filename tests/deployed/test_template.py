@@ -313,11 +313,33 @@ def test_alarms_and_dashboard_show_the_metrics_that_the_code_writes():
                 shown.add(metric[1])
     assert shown == {
         "Bytes", "CopyBytesPerSecond", "Discrepancies", "ExportSeconds", "ExportsCommitted", "ExportsFailed",
-        "ExportsStarted", "Fragments", "HostRefusals", "LooksPerJob", "Quarantined", "Records", "Ticks",
-        "WeeksMissing",
+        "ExportsStarted", "Fragments", "HostRefusals", "LooksPerJob", "MessagesFailed", "Quarantined", "Records",
+        "Ticks", "WeeksMissing",
     }  # fmt: skip
     for name in shown:
         assert f'"{name}"' in source, f"{name} is shown and nothing writes it"
+    costs = (ROOT / "infra" / "cost.py").read_text()
+    assert f"\nMETRICS = {len(shown)} " in costs
+
+
+def test_what_has_arrived_is_not_told_to_be_over():
+    arrivals = {"DeadLettersGrow", "DiscrepanciesFound"}
+    assert {name for name, alarm in ALARMS.items() if "OKActions" not in alarm} == arrivals
+
+
+def test_a_message_that_fails_again_and_again_is_an_alarm():
+    alarm = ALARMS["FunctionErrors"]
+    watched = {
+        (metric["MetricStat"]["Metric"]["MetricName"], metric["Id"]) for metric in alarm["Metrics"] if "MetricStat" in metric
+    }
+    assert watched == {("Errors", "enqueue"), ("Errors", "poll"), ("Errors", "copy"), ("MessagesFailed", "messages")}
+    assert all(f"FILL({id},0)" in alarm["Metrics"][0]["Expression"] for _, id in watched)
+    # It comes again after its queue's visibility time-out, five times: in two of the periods that the alarm looks back at.
+    [period] = set(periods(alarm))
+    assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (2, 4)
+    for queue in ("PollQueue", "CopyQueue"):
+        again = RESOURCES[queue]["Properties"]["VisibilityTimeout"]
+        assert period / 4 < again <= period * 3
 
 
 def test_alarms_can_publish_to_their_topic():

@@ -16,8 +16,8 @@ use crate::export::{AppId, Export, Time};
 use crate::kore::Kore;
 use crate::queue::Line;
 use crate::queue::local::{Delivery, LocalQueue};
+use crate::queue::message::{ChainId, Message};
 use crate::stages::enqueue::{self, AT_ONCE, Request, Scope, Summary};
-use crate::stages::message::{ChainId, Message};
 use crate::stages::{
     Budget, Edges, Lease, Outcome, Report, Rules, StageError, claim, handle, new_chain,
 };

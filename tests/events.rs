@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use insights_archive::export::Time;
+use insights_archive::queue::message::{Message, Work};
 use insights_archive::stages::enqueue::Request;
-use insights_archive::stages::message::{Message, Work};
 use serde_json::Value;
 
 fn event(name: &str) -> Value {

@@ -4,6 +4,7 @@ mod body;
 pub mod client;
 pub mod job;
 pub mod limits;
+pub mod out_of_reach;
 pub mod source;
 pub mod token;
 mod words;

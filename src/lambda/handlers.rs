@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout_at};
 use super::outside::{BuryRaw, Outside};
 use crate::archive::Archive;
 use crate::kore::Kore;
+use crate::queue::message::Message;
 use crate::queue::{Line, Outgoing, Queue};
 use crate::stages::enqueue::{self, BadRequest, Request, Scope, Summary};
-use crate::stages::message::Message;
 use crate::stages::{Edges as _, StageError, handle};
 
 /// Work is cut off so long before the function would be: enough to answer for the other messages and
@@ -221,8 +221,8 @@ mod tests {
     use crate::archive::folder::Folder;
     use crate::export::{AppId, Event, Export, JobId};
     use crate::kore::job::{FileUrl, Job};
+    use crate::kore::out_of_reach::Never;
     use crate::kore::{ApiError, FileError};
-    use crate::lambda::outside::Never;
     use crate::queue::DeadLetter;
     use crate::queue::QueueError;
     use crate::stages::{Budget, Lease, Rules};

@@ -27,6 +27,7 @@ use crate::archive::bucket::Bucket;
 use crate::aws::{self, Patience};
 use crate::export::Time;
 use crate::kore::client::{Client, SetupError};
+use crate::kore::out_of_reach::OutOfReach;
 use crate::kore::source::FileHosts;
 use crate::queue::Line;
 use crate::queue::sqs::{Sqs, Urls};
@@ -34,7 +35,7 @@ use crate::stages::enqueue::Scope;
 use crate::stages::{Budget, Lease, Rules};
 use handlers::Failure;
 use metrics::Metrics;
-use outside::{OutOfReach, Outside};
+use outside::Outside;
 use secret::Secret;
 use settings::{ArchivePlace, Function, Settings, StageSettings};
 

@@ -9,9 +9,8 @@ use aws_lc_rs::rand;
 use super::log;
 use super::metrics::Metrics;
 use crate::archive::Archive;
-use crate::export::{AppId, Export, JobId, Time};
-use crate::kore::job::{FileUrl, Job};
-use crate::kore::{ApiError, Download, FileError, Kore};
+use crate::export::{Export, Time};
+use crate::kore::Kore;
 use crate::queue::sqs::Sqs;
 use crate::queue::{Queue, QueueError};
 use crate::stages::{Budget, Edges, Report, Rules};
@@ -101,50 +100,5 @@ impl<K: Kore, A: Archive, Q: Queue> Edges for Outside<K, A, Q> {
 impl BuryRaw for Sqs {
     async fn bury_raw(&self, body: &str, reason: &str) -> Result<(), QueueError> {
         Sqs::bury_raw(self, body, reason, None).await
-    }
-}
-
-/// The vendor, for the function that never calls it: enqueue has neither its address nor the
-/// credentials.
-pub struct OutOfReach;
-
-/// What it would say, were it asked.
-const NO_CALLS: &str = "this function calls no API";
-
-impl OutOfReach {
-    fn refused<T>() -> Result<T, ApiError> {
-        Err(ApiError::Rejected {
-            request: "no request".to_owned(),
-            detail: NO_CALLS.to_owned(),
-        })
-    }
-}
-
-impl Kore for OutOfReach {
-    type Download = Never;
-
-    async fn start(&self, _: &Export) -> Result<Job, ApiError> {
-        Self::refused()
-    }
-
-    async fn look(&self, _: &AppId, _: &JobId) -> Result<Job, ApiError> {
-        Self::refused()
-    }
-
-    async fn open(&self, _: &FileUrl) -> Result<Never, FileError> {
-        Err(FileError::Forbidden(NO_CALLS.to_owned()))
-    }
-}
-
-/// There is no such thing.
-pub enum Never {}
-
-impl Download for Never {
-    fn announced(&self) -> Option<u64> {
-        match *self {}
-    }
-
-    async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, FileError> {
-        match *self {}
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::message::Message;
 use super::{DeadLetter, LONGEST_DELAY, Line, Outgoing, Queue, QueueError};
-use crate::stages::message::Message;
 
 /// Messages in memory, each delivered when its delay is over: those due first come first, and those
 /// due at once in the order in which they were sent.

@@ -1,7 +1,7 @@
 //! Messages for the tests of the queues.
 
+use super::message::{Fragment, Looking, Message, Slice, Work};
 use crate::export::{Event, Export};
-use crate::stages::message::{Fragment, Looking, Message, Slice, Work};
 
 fn message(hop: u32, work: Work) -> Message {
     Message {

@@ -1,13 +1,14 @@
 //! How messages travel between the stages, with delays, and where failures are put to be found.
 
 pub mod local;
+pub mod message;
 #[cfg(test)]
 mod messages;
 pub mod sqs;
 
 use std::time::Duration;
 
-use crate::stages::message::{Message, Work};
+use message::{Message, Work};
 
 /// The two work queues, named for the stages that they feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

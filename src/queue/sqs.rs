@@ -7,10 +7,10 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, MessageAttributeValue, SendMessageBatchRequestEntry,
 };
 
+use super::message::Message;
 use super::{DeadLetter, LONGEST_DELAY, Line, Outgoing, Queue, QueueError};
 use crate::aws;
 use crate::export::Export;
-use crate::stages::message::Message;
 
 /// An SQS limit.
 const MOST_ENTRIES: usize = 10;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::Edges;
-use super::message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 use crate::archive::{Archive as _, ArchiveError, Created, ETag, Key, Replaced};
 use crate::export::{Export, JobId, Time};
+use crate::queue::message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 
 /// The claim, as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -379,13 +379,13 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::message::{Looking, Slice};
     use super::super::{Budget, Report, Rules};
     use super::*;
     use crate::archive::folder::Folder;
     use crate::archive::{About, Archive, Head, Listed, Stored};
     use crate::export::Event;
-    use crate::lambda::outside::OutOfReach;
+    use crate::kore::out_of_reach::OutOfReach;
+    use crate::queue::message::{Looking, Slice};
     use crate::queue::{DeadLetter, Outgoing, Queue, QueueError};
 
     fn now() -> Time {

@@ -3,12 +3,12 @@
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
-use super::message::Message;
 use super::{Edges, Outcome, Report, StageError, claim, restart};
 use crate::archive::manifest::{self, JobFacts, Manifest, Superseded};
 use crate::archive::receipt::Receipt;
 use crate::archive::{About, Archive as _, Created, Key, Replaced};
 use crate::kore::job::Totals;
+use crate::queue::message::Message;
 
 /// Whether the message's work is still wanted.
 pub(super) enum Wanted {

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::claim::{self, Turn};
 use super::commit::{self, Wanted};
 use super::fragment::{self, Ended};
-use super::message::{Fragment, Message, Slice, Work};
 use super::poll::{held, overtaken};
 use super::{
     Edges, Outcome, Report, StageError, carry_on, carry_on_despite, exhausted, give_up, pace,
@@ -21,6 +20,7 @@ use crate::archive::receipt::Receipt;
 use crate::archive::{Archive as _, ArchiveError, Key};
 use crate::kore::job::{File, Job, Status};
 use crate::kore::{ApiError, Kore as _};
+use crate::queue::message::{Fragment, Message, Slice, Work};
 
 /// A run takes no new fragment when less than this is left to it.
 const STOP_TAKING: Duration = Duration::from_secs(60);

@@ -7,11 +7,11 @@ use futures_util::stream::{self, StreamExt as _};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::message::Message;
 use super::{Edges, StageError, claim, new_chain};
 use crate::archive::key::{Place, manifests_of};
 use crate::archive::{Archive as _, ETag, Key, manifest};
 use crate::export::{AppId, Event, Export, Invalid, Time, Week, parse_date};
+use crate::queue::message::Message;
 use crate::queue::{Outgoing, Queue as _};
 
 /// So many exports of an app begin at once.

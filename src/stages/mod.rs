@@ -12,7 +12,6 @@ mod commit;
 pub mod copy;
 pub mod enqueue;
 mod fragment;
-pub mod message;
 pub mod pace;
 pub mod poll;
 
@@ -26,9 +25,9 @@ use tokio::time::Instant;
 use crate::archive::{Archive, ArchiveError, PART_BYTES};
 use crate::export::{Export, Invalid, JobId, Time};
 use crate::kore::{ApiError, Kore};
+use crate::queue::message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 use crate::queue::{DeadLetter, LONGEST_DELAY, Outgoing, Queue, QueueError};
 pub(crate) use commit::hex;
-use message::{ChainId, MOST_ATTEMPTS, MOST_HOPS, Message, Work};
 
 /// The outside, as the stages see it.
 pub trait Edges: Send + Sync {
@@ -478,9 +477,9 @@ pub(crate) fn new_chain<E: Edges>(edges: &E) -> ChainId {
 
 #[cfg(test)]
 mod tests {
-    use super::message::{Looking, Slice};
     use super::*;
     use crate::export::Event;
+    use crate::queue::message::{Looking, Slice};
 
     fn now() -> Time {
         "2025-01-27T06:00:00Z".parse().unwrap()

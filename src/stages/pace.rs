@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_start_that_is_turned_away_again_and_again_outlives_the_longest_deadline() {
-        use crate::stages::message::MOST_HOPS;
+        use crate::queue::message::MOST_HOPS;
         for random in RANDOM {
             for retry_after in [None, Some(0), Some(1), Some(60)] {
                 let (mut waited, mut hops) = (Duration::ZERO, 0);

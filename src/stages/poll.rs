@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::claim::{self, Amended, Take, Turn};
 use super::commit::{self, Wanted};
-use super::message::{Fragment, Looking, MOST_ATTEMPTS, Message, Slice, Work};
 use super::{
     Edges, Outcome, Report, Rules, StageError, carry_on, carry_on_despite, exhausted, give_up,
     pace, restart, restart_after, send_after,
@@ -13,6 +12,7 @@ use crate::archive::manifest::JobFacts;
 use crate::export::{JobId, Time};
 use crate::kore::job::{Job, Status};
 use crate::kore::{ApiError, Kore as _};
+use crate::queue::message::{Fragment, Looking, MOST_ATTEMPTS, Message, Slice, Work};
 use crate::queue::{Outgoing, Queue as _};
 
 /// How often in a row an answer that makes no sense is looked at again before it counts: with the

@@ -16,8 +16,8 @@ use insights_archive::archive::{
 use insights_archive::export::{AppId, Export, JobId, Time};
 use insights_archive::kore::job::{FileUrl, Job};
 use insights_archive::kore::{self, ApiError, FileError, Kore};
+use insights_archive::queue::message::{Message, Work};
 use insights_archive::queue::{DeadLetter, Outgoing, Queue, QueueError};
-use insights_archive::stages::message::{Message, Work};
 use insights_archive::stages::{Budget, Edges, Report, Rules};
 use tokio::sync::Notify;
 use tokio::time::sleep;

@@ -20,8 +20,8 @@ use std::time::Duration;
 use insights_archive::archive::Key;
 use insights_archive::export::{Event, Week};
 use insights_archive::queue::Line;
+use insights_archive::queue::message::Message;
 use insights_archive::stages::enqueue::{self, Request, Scope};
-use insights_archive::stages::message::Message;
 use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
 use tokio::time::{Instant, sleep};
 

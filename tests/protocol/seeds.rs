@@ -11,9 +11,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use insights_archive::archive::{Key, PART_BYTES};
 use insights_archive::export::{Event, Export, Time, Week};
 use insights_archive::queue::Line;
+use insights_archive::queue::message::{Fragment, Looking, MOST_HOPS, Message, Slice, Work};
 use insights_archive::stages::claim::Claim;
 use insights_archive::stages::enqueue::{self, Request, Scope, Summary, Wish};
-use insights_archive::stages::message::{Fragment, Looking, MOST_HOPS, Message, Slice, Work};
 use insights_archive::stages::{Budget, Lease, Outcome, Rules, StageError, handle};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -249,7 +249,7 @@ fn in_flight_allowed(outages: &[(Duration, Duration, Fault)]) -> u32 {
     let away = outages
         .iter()
         .any(|(.., kind)| *kind == Fault::ArchiveOutage);
-    if away { 500 } else { 200 }
+    if away { 1_000 } else { 200 }
 }
 
 /// What happens at a time of the calendar.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use insights_archive::export::Export;
 use insights_archive::queue::Line;
-use insights_archive::stages::message::{Message, Work};
+use insights_archive::queue::message::{Message, Work};
 
 use crate::seen::Print;
 

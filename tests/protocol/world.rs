@@ -11,8 +11,8 @@ use insights_archive::archive::key::Place;
 use insights_archive::archive::manifest::{self, Manifest};
 use insights_archive::archive::{About, Created, ETag, Key};
 use insights_archive::export::{Export, Time};
+use insights_archive::queue::message::{ChainId, MOST_HOPS, Message};
 use insights_archive::stages::claim::Claim;
-use insights_archive::stages::message::{ChainId, MOST_HOPS, Message};
 use tokio::time::Instant;
 
 use crate::fault::Fault;
@@ -449,7 +449,7 @@ impl State {
         known.starts += 1;
         let starts = known.starts;
         self.most_starts = self.most_starts.max(starts);
-        if starts > insights_archive::stages::message::MOST_ATTEMPTS * (1 + disturbed) {
+        if starts > insights_archive::queue::message::MOST_ATTEMPTS * (1 + disturbed) {
             self.broken(format!(
                 "chain {chain} starts its job number {starts}, its claim was taken {disturbed} times"
             ));

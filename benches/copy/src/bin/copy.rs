@@ -15,7 +15,7 @@ use insights_archive::kore::client::Client;
 use insights_archive::kore::source::{FileHosts, HostUrl};
 use insights_archive::kore::token::{CredentialSet, Fixed};
 use insights_archive::run::{Local, Patience};
-use insights_archive::stages::message::{Fragment, Message, Slice, Work};
+use insights_archive::queue::message::{Fragment, Message, Slice, Work};
 use insights_archive::stages::{Budget, Outcome, Report, handle};
 use tokio::runtime::Builder;
 

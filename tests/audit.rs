@@ -164,7 +164,9 @@ async fn a_crowded_listing_is_judged_in_bounded_memory() {
     let verified = verify(&archive, &Range::default(), depth, |_, _| false, watch).await;
     let (verified, took) = (verified.unwrap(), began.elapsed());
     let grown = peak_memory_mib() - before;
-    assert_eq!((found, verified.findings), (keys / 2, u64::from(keys / 2)));
+    // And the manifest of the jobs' week, which nobody is at work on.
+    assert_eq!(found, keys / 2 + 1);
+    assert_eq!(verified.findings, u64::from(found));
     assert_eq!(verified.unaccounted.objects, u64::from(keys / 2));
     assert!(verified.jobs.len() <= 1_000);
     assert!(grown <= 16, "{grown} MiB more");

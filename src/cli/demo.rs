@@ -96,7 +96,7 @@ pub async fn run(args: Args, screen: &Screen) -> anyhow::Result<ExitCode> {
         event: Event::All,
         week: first,
     };
-    text += &tour(&args.archive, &export)?;
+    text += &tour(&args.archive, &export, args.weeks)?;
     results(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -127,7 +127,7 @@ async fn simulated(screen: &Screen) -> anyhow::Result<Client<Fixed>> {
 }
 
 /// What to look at: one week's objects, its manifest, the next commands.
-fn tour(folder: &Path, export: &Export) -> anyhow::Result<String> {
+fn tour(folder: &Path, export: &Export, weeks: u32) -> anyhow::Result<String> {
     let key = Key::manifest(export);
     let bytes =
         fs::read(folder.join(key.as_str())).with_context(|| format!("cannot read {key}"))?;
@@ -143,17 +143,28 @@ fn tour(folder: &Path, export: &Export) -> anyhow::Result<String> {
     text += &tree(folder, export, &manifest);
     text += "\nThe manifest, shortened:\n\n";
     text += &shortened(&manifest)?;
-    let _ = write!(
-        text,
-        "
-Next:
-  insights-archive demo                            again: there is nothing to do
-  insights-archive status --archive {name}   every week at a glance
-  insights-archive verify --archive {name}   every byte against its manifest
-  insights-archive report --archive {name}   a page for the browser
-  insights-archive run --help                      your own app
-"
-    );
+    text += "\nNext:\n";
+    let next = [
+        (
+            format!("demo --archive {name} --weeks {weeks}"),
+            "again: there is nothing to do",
+        ),
+        (format!("status --archive {name}"), "every week at a glance"),
+        (
+            format!("verify --archive {name}"),
+            "every byte against its manifest",
+        ),
+        (format!("report --archive {name}"), "a page for the browser"),
+        ("run --help".to_owned(), "your own app"),
+    ];
+    let width = next
+        .iter()
+        .map(|(command, _)| command.chars().count())
+        .max();
+    let width = width.unwrap_or_default();
+    for (command, words) in next {
+        let _ = writeln!(text, "  insights-archive {command:width$}   {words}");
+    }
     Ok(text)
 }
 

@@ -21,8 +21,8 @@ Examples:
       --by 'Ada Lovelace' --reason 'request 4711'            show what would be erased
   … --yes                                                    erase it
 
-Removes every version of every object of the week, and leaves in the place of its manifest a note of
-who erased it, when and why. The week counts as archived from then on and is never exported again.
+Removes every version of every object of the week, and leaves in the place of its manifest a
+tombstone: who erased it, when and why. The week counts as archived from then on and is never exported again.
 In a bucket this takes s3:ListBucketVersions, s3:DeleteObjectVersion and s3:DeleteObject, which none
 of the functions has.
 
@@ -41,10 +41,10 @@ pub struct Args {
     /// has something there]
     #[arg(long = "event", value_name = "EVENT")]
     events: Vec<Event>,
-    /// Who erases it; stands in the note
+    /// Who erases it; stands in the tombstone
     #[arg(long, value_name = "NAME", value_parser = note)]
     by: String,
-    /// Why; stands in the note, so name no person in it
+    /// Why; stands in the tombstone, so name no person in it
     #[arg(long, value_name = "TEXT", value_parser = note)]
     reason: String,
     /// Erase it: it cannot be brought back
@@ -116,7 +116,7 @@ async fn go<A: Erase>(archive: &A, args: &Args) -> anyhow::Result<ExitCode> {
         let text = if args.yes {
             let removed = erase(archive, &export, &request, Time::now()).await?;
             format!(
-                "{export}: erased {}, {}; a note in the manifest's place bars it from being archived\n",
+                "{export}: erased {}, {}; a tombstone in the manifest's place bars it from being archived\n",
                 figures::counted(removed.versions, "object version"),
                 figures::bytes(removed.bytes)
             )

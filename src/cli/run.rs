@@ -45,7 +45,8 @@ Examples:
     insights-archive run --host-url https://platform.kore.ai --app st-… \\
       --since 2025-01-01 --archive ./archive
 
-  Two apps' thumbs of one quarter, into a bucket (AWS credentials as for the aws command):
+  Two apps' thumbs of one quarter, into a bucket (AWS credentials from the environment or a profile;
+  from single sign-on by `eval \"$(aws configure export-credentials --format env)\"`):
     insights-archive run --host-url https://eu-platform.kore.ai --app st-… --app st-… \\
       --event thumbsUp --event thumbsDown --since 2025-01-01 --until 2025-04-01 \\
       --archive s3://bucket/kore

@@ -18,8 +18,8 @@ use crate::host::{Host, server};
 /// Serve a simulated host: the vendor's export API, with faults on demand
 ///
 /// Both endpoints with the documented shapes, tokens that are checked, rate limits, jobs that take
-/// their time, signed and expiring file links, synthetic records. Point `run` or a deployed stack at
-/// it to rehearse anything.
+/// their time, signed and expiring file links, synthetic records. Point `run` at it to rehearse
+/// anything.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

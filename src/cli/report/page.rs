@@ -91,7 +91,12 @@ fn verdict(out: &mut String, status: &Status) {
         .filter(|entry| entry.state.is_wanting())
         .count() as u64;
     let (class, mark, words) = if status.complete {
-        let words = "Complete: every week that is due stands in the archive.".to_owned();
+        let weeks = status.exports.iter().flat_map(|calendar| &calendar.weeks);
+        let first = weeks.map(|entry| entry.week).min();
+        let since = first.map_or_else(String::new, |first| format!(" since {first}"));
+        let words = format!(
+            "Complete: of the apps below, every week{since} that is due stands in the archive."
+        );
         ("", "M4 10.5l4 4 8-9", words)
     } else if status.totals.files == 0 && wanting == 0 {
         (

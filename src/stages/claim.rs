@@ -65,20 +65,28 @@ const ENDED_HOP: u32 = MOST_HOPS + 1;
 /// No message has this attempt.
 const ENDED_ATTEMPT: u32 = MOST_ATTEMPTS + 1;
 
-/// A claim and its version.
-pub(super) type Held = (Claim, ETag);
+/// What stands at the place of a claim.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The claim. `None` where it cannot be read as one: it is a lease, and its object is written over.
+    pub claim: Option<Claim>,
+    /// Its version.
+    pub etag: ETag,
+}
 
 /// How often a write that others interfere with is tried.
 const TRIES: u32 = 6;
 
-/// Reads the claim of an export. One that cannot be read as a claim counts as absent: it is a lease,
-/// and its object is written over.
+/// Reads the claim of an export.
 pub(super) async fn read<E: Edges>(
     edges: &E,
     export: &Export,
-) -> Result<Option<(Option<Claim>, ETag)>, ArchiveError> {
+) -> Result<Option<Found>, ArchiveError> {
     let stored = edges.archive().get(&Key::claim(export)).await?;
-    Ok(stored.map(|stored| (serde_json::from_slice(&stored.bytes).ok(), stored.etag)))
+    Ok(stored.map(|stored| Found {
+        claim: serde_json::from_slice(&stored.bytes).ok(),
+        etag: stored.etag,
+    }))
 }
 
 /// Writes a claim over exactly what was read, or creates it where nothing was. `None`: somebody else
@@ -113,7 +121,7 @@ async fn write<E: Edges>(
     }
     // Lost, or the answer was: `writer` tells, in a second look.
     match read(edges, export).await? {
-        Some((Some(found), etag)) if found == *claim => Ok(Some(etag)),
+        Some(found) if found.claim.as_ref() == Some(claim) => Ok(Some(found.etag)),
         _ => written.map(|()| None),
     }
 }
@@ -126,9 +134,9 @@ fn writer<E: Edges>(edges: &E) -> String {
 #[derive(Debug)]
 pub(super) enum Turn {
     /// Go on; the claim is this chain's.
-    Mine(Held),
-    /// Go on; there is no claim, or a lapsed one of another chain, whose version and facts these are.
-    Free(Option<(Option<Claim>, ETag)>),
+    Mine(Found),
+    /// Go on; there is no claim, or a lapsed one of another chain.
+    Free(Option<Found>),
     /// Another chain is at work until then.
     Held(Time),
     /// The message is a duplicate or was overtaken.
@@ -136,15 +144,18 @@ pub(super) enum Turn {
 }
 
 /// Decides whose turn it is. Pure.
-pub(super) fn turn(message: &Message, found: Option<(Option<Claim>, ETag)>, now: Time) -> Turn {
-    let Some((Some(claim), etag)) = found else {
-        return Turn::Free(found);
+pub(super) fn turn(message: &Message, found: Option<Found>, now: Time) -> Turn {
+    let Some(found) = found else {
+        return Turn::Free(None);
+    };
+    let Some(claim) = &found.claim else {
+        return Turn::Free(Some(found));
     };
     if claim.chain != message.chain {
         return if claim.is_live(now) {
             Turn::Held(claim.until)
         } else {
-            Turn::Free(Some((Some(claim), etag)))
+            Turn::Free(Some(found))
         };
     }
     let overtaken = match message.work {
@@ -157,7 +168,7 @@ pub(super) fn turn(message: &Message, found: Option<(Option<Claim>, ETag)>, now:
     if overtaken {
         Turn::Overtaken
     } else {
-        Turn::Mine((claim, etag))
+        Turn::Mine(found)
     }
 }
 
@@ -175,9 +186,9 @@ pub(super) struct Take {
 pub(super) async fn take<E: Edges>(
     edges: &E,
     message: &Message,
-    found: Option<(Option<&Claim>, &ETag)>,
+    found: Option<&Found>,
     take: Take,
-) -> Result<Option<Held>, ArchiveError> {
+) -> Result<Option<Found>, ArchiveError> {
     let claim = Claim {
         chain: message.chain.clone(),
         attempt: take.attempt,
@@ -187,12 +198,15 @@ pub(super) async fn take<E: Edges>(
         until: take.until,
         writer: writer(edges),
         failures: found
-            .and_then(|(claim, _)| claim)
+            .and_then(|found| found.claim.as_ref())
             .map_or(0, |claim| claim.failures),
     };
-    let base = found.map(|(_, etag)| etag);
+    let base = found.map(|found| &found.etag);
     let etag = write(edges, &message.export, &claim, base).await?;
-    Ok(etag.map(|etag| (claim, etag)))
+    Ok(etag.map(|etag| Found {
+        claim: Some(claim),
+        etag,
+    }))
 }
 
 /// How a change of the claim ended.
@@ -216,19 +230,23 @@ async fn amend<E: Edges>(
     change: impl Fn(&mut Claim) + Send + Sync,
 ) -> Result<Amended, ArchiveError> {
     for _ in 0..TRIES {
-        let Some((Some(found), etag)) = read(edges, export).await? else {
+        let Some(found) = read(edges, export).await? else {
             return Ok(Amended::Lost);
         };
-        if found.chain != *chain {
+        let Some(before) = found.claim else {
+            return Ok(Amended::Lost);
+        };
+        if before.chain != *chain {
             return Ok(Amended::Theirs);
         }
-        let mut claim = found.clone();
+        let mut claim = before.clone();
         change(&mut claim);
-        if claim == found {
+        if claim == before {
             return Ok(Amended::Done);
         }
         claim.writer = writer(edges);
-        if write(edges, export, &claim, Some(&etag)).await?.is_some() {
+        let written = write(edges, export, &claim, Some(&found.etag)).await?;
+        if written.is_some() {
             return Ok(Amended::Done);
         }
     }
@@ -446,7 +464,10 @@ mod tests {
     }
 
     fn verdict(message: &Message, claim: Option<Claim>) -> &'static str {
-        let found = claim.map(|claim| (Some(claim), "e1".parse().unwrap()));
+        let found = claim.map(|claim| Found {
+            claim: Some(claim),
+            etag: "e1".parse().unwrap(),
+        });
         match turn(message, found, now()) {
             Turn::Mine(_) => "mine",
             Turn::Free(None) => "free",
@@ -604,13 +625,12 @@ mod tests {
     }
 
     /// The message wins the claim over what it found, or does not.
-    async fn taken(edges: &Outside, found: Option<&Held>) -> Result<Option<Held>, ArchiveError> {
+    async fn taken(edges: &Outside, found: Option<&Found>) -> Result<Option<Found>, ArchiveError> {
         let take = Take {
             attempt: 2,
             job: None,
             until: now().after(minutes(3)),
         };
-        let found = found.map(|(claim, etag)| (Some(claim), etag));
         super::take(edges, &message(Work::Start), found, take).await
     }
 
@@ -623,7 +643,7 @@ mod tests {
             assert!(first.is_some(), "{trouble:?}");
             *edges.trouble.lock().unwrap() = trouble;
             let second = taken(&edges, first.as_ref()).await.unwrap();
-            let claim = second.map(|(claim, _)| claim);
+            let claim = second.and_then(|found| found.claim);
             assert!(claim.is_some() && claim == edges.claim(), "{trouble:?}");
         }
     }
@@ -633,10 +653,10 @@ mod tests {
         let edges = Outside::default();
         let first = taken(&edges, None).await.unwrap();
         assert!(first.is_some());
-        assert_eq!(taken(&edges, None).await.unwrap(), None);
+        assert!(taken(&edges, None).await.unwrap().is_none());
         let second = taken(&edges, first.as_ref()).await.unwrap();
         assert!(second.is_some());
-        assert_eq!(taken(&edges, first.as_ref()).await.unwrap(), None);
+        assert!(taken(&edges, first.as_ref()).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -833,9 +853,15 @@ mod tests {
 
     #[test]
     fn what_is_no_claim_is_written_over() {
-        let found = Some((None, "e1".parse().unwrap()));
-        let turn = turn(&message(Work::Start), found, now());
-        assert!(matches!(turn, Turn::Free(Some((None, _)))), "{turn:?}");
+        let found = Found {
+            claim: None,
+            etag: "e1".parse().unwrap(),
+        };
+        let turn = turn(&message(Work::Start), Some(found), now());
+        assert!(
+            matches!(turn, Turn::Free(Some(Found { claim: None, .. }))),
+            "{turn:?}"
+        );
     }
 
     #[test]

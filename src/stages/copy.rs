@@ -77,11 +77,10 @@ pub(super) async fn run<E: Edges>(
     }
     let mut job = match looked_up(edges, message, slice).await {
         Ok(job) => job,
-        Err(Unusable::Later(why, wait)) => {
-            return later(edges, message, slice, slice.fragments.clone(), why, wait).await;
+        Err(unusable) => {
+            let left = slice.fragments.clone();
+            return unusable.end(edges, message, slice, left).await;
         }
-        Err(Unusable::Restart(why)) => return restart(edges, message, why).await,
-        Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason, true).await,
     };
     let standing = numbers_with_receipts(edges, message, slice).await?;
     let (there, missing): (Vec<_>, Vec<_>) = slice
@@ -115,16 +114,15 @@ pub(super) async fn run<E: Edges>(
             .collect();
         job = match looked_up(edges, message, slice).await {
             Ok(job) => job,
-            Err(Unusable::Later(why, wait)) => {
+            Err(unusable) => {
                 tally.left.extend(again);
-                return later(edges, message, slice, tally.left, why, wait).await;
+                return unusable.end(edges, message, slice, tally.left).await;
             }
-            Err(Unusable::Restart(why)) => return restart(edges, message, why).await,
-            Err(Unusable::GiveUp(reason)) => return give_up(edges, message, reason, true).await,
         };
         let files = by_id(&job);
         copy_all(edges, message, slice, &files, again, limit, &mut tally).await?;
     }
+    // What is worst decides.
     if let Some(reason) = tally.forbidden {
         return give_up(edges, message, reason, true).await;
     }
@@ -157,6 +155,23 @@ enum Unusable {
     Later(String, Option<Duration>),
     Restart(String),
     GiveUp(String),
+}
+
+impl Unusable {
+    /// What becomes of the slice, of which these fragments are left.
+    async fn end<E: Edges>(
+        self,
+        edges: &E,
+        message: &Message,
+        slice: &Slice,
+        left: Vec<Fragment>,
+    ) -> Result<Outcome, StageError> {
+        match self {
+            Self::Later(why, wait) => later(edges, message, slice, left, why, wait).await,
+            Self::Restart(why) => restart(edges, message, why).await,
+            Self::GiveUp(reason) => give_up(edges, message, reason, true).await,
+        }
+    }
 }
 
 /// Looks the job up: its links, fresh.
@@ -250,14 +265,14 @@ async fn copy_all<E: Edges>(
             let why = "the job no longer names one of its files".to_owned();
             return (fragment, Ok(Ended::NewJob(why)));
         };
-        let wanted = fragment::Wanted {
+        let source = fragment::Source {
             export: &message.export,
             job: &slice.job,
             part,
             file,
             cut,
         };
-        let ended = fragment::copy(edges, &wanted).await;
+        let ended = fragment::copy(edges, &source).await;
         (fragment, ended)
     });
     let mut copies = stream::iter(copies).buffer_unordered(budget.at_once);

@@ -201,16 +201,16 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Found {
     /// No manifest.
-    Missing(Lease),
+    Missing(Tried),
     /// Archived, and not to be touched.
     Archived,
     /// Archived in a version that may be replaced, and was committed then.
-    Replaceable(ETag, Time, Lease),
+    Replaceable(ETag, Time, Tried),
 }
 
-/// What a claim says of a missing week.
+/// What a claim says of a week: whether somebody is at work on it, and how that went.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Lease {
+struct Tried {
     /// Whether a chain is at work.
     live: bool,
     /// Until when one is, or was.
@@ -343,11 +343,11 @@ async fn reconcile<E: Edges>(
         let export = export(week);
         async move {
             let found = if !there {
-                Found::Missing(lease(edges, &export, now).await?)
+                Found::Missing(tried(edges, &export, now).await?)
             } else if may_replace(scope, request, week, now) {
                 match version(edges, &export).await? {
                     Some((etag, committed)) => {
-                        Found::Replaceable(etag, committed, lease(edges, &export, now).await?)
+                        Found::Replaceable(etag, committed, tried(edges, &export, now).await?)
                     }
                     None => Found::Archived,
                 }
@@ -442,10 +442,10 @@ const CLOCKS: Duration = Duration::from_secs(5);
 /// What is done about a due week. Pure.
 fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) -> Deed {
     let explicit = matches!(request, Request::Explicit(_));
-    let (base, lease) = match found {
+    let (base, tried) = match found {
         Found::Archived => return Deed::Leave,
-        Found::Missing(lease) => (None, lease),
-        Found::Replaceable(etag, committed, lease) => {
+        Found::Missing(tried) => (None, tried),
+        Found::Replaceable(etag, committed, tried) => {
             // A tick replaces what was committed before the latest week's end had settled.
             let settled = Week::of(now.before(scope.settle))
                 .start()
@@ -453,12 +453,12 @@ fn deed(scope: &Scope, request: &Request, week: Week, found: &Found, now: Time) 
             if !explicit && *committed >= settled {
                 return Deed::Leave;
             }
-            (Some(etag.clone()), lease)
+            (Some(etag.clone()), tried)
         }
     };
-    let failures = lease.failures;
-    let live = lease.until.filter(|_| lease.live);
-    let peace = peace(lease.until, failures).filter(|until| now < *until);
+    let failures = tried.failures;
+    let live = tried.until.filter(|_| tried.live);
+    let peace = peace(tried.until, failures).filter(|until| now < *until);
     match (live, peace) {
         (Some(_), _) if !explicit => Deed::Underway,
         (None, Some(until)) if !explicit => Deed::Wait(Waiting {
@@ -513,16 +513,15 @@ fn messages<E: Edges>(
     begins.collect()
 }
 
-/// What the claim says of a missing week.
-async fn lease<E: Edges>(edges: &E, export: &Export, now: Time) -> Result<Lease, StageError> {
+/// What the claim says of a week.
+async fn tried<E: Edges>(edges: &E, export: &Export, now: Time) -> Result<Tried, StageError> {
     let found = claim::read(edges, export).await?;
-    Ok(found
-        .and_then(|(claim, _)| claim)
-        .map_or_else(Lease::default, |claim| Lease {
-            live: claim.is_live(now),
-            until: Some(claim.until),
-            failures: claim.failures,
-        }))
+    let claim = found.and_then(|found| found.claim);
+    Ok(claim.map_or_else(Tried::default, |claim| Tried {
+        live: claim.is_live(now),
+        until: Some(claim.until),
+        failures: claim.failures,
+    }))
 }
 
 /// The version of a manifest that may be replaced, and when it was committed.
@@ -721,59 +720,59 @@ mod tests {
     #[test]
     fn a_tick_leaves_what_is_under_way_or_has_failed_lately_in_peace_and_a_person_does_not() {
         let now = time("2025-01-28T06:00:00Z");
-        let lease = |live, hours_ago: i64, failures| {
+        let tried = |live, hours_ago: i64, failures| {
             let span = Duration::from_secs(hours_ago.unsigned_abs() * 3_600);
             let until = if hours_ago < 0 {
                 now.after(span)
             } else {
                 now.before(span)
             };
-            Lease {
+            Tried {
                 live,
                 until: Some(until),
                 failures,
             }
         };
         let base: ETag = "e1".parse().unwrap();
-        let committed = |text, lease| Found::Replaceable(base.clone(), time(text), lease);
+        let committed = |text, tried| Found::Replaceable(base.clone(), time(text), tried);
         for (found, expected) in [
             (Found::Archived, ["leave", "leave"]),
-            (Found::Missing(Lease::default()), ["enqueue", "enqueue"]),
+            (Found::Missing(Tried::default()), ["enqueue", "enqueue"]),
             (
-                Found::Missing(lease(true, -1, 0)),
+                Found::Missing(tried(true, -1, 0)),
                 ["under way", "enqueue later"],
             ),
             // The chain was lost: nobody gave up.
-            (Found::Missing(lease(false, 1, 0)), ["enqueue", "enqueue"]),
+            (Found::Missing(tried(false, 1, 0)), ["enqueue", "enqueue"]),
             // Ended a moment ago by a clock that is ahead.
-            (Found::Missing(lease(false, -1, 0)), ["enqueue", "enqueue"]),
+            (Found::Missing(tried(false, -1, 0)), ["enqueue", "enqueue"]),
             (
-                Found::Missing(lease(false, 1, 1)),
+                Found::Missing(tried(false, 1, 1)),
                 ["wait until 2025-01-30", "enqueue last"],
             ),
             (
-                Found::Missing(lease(false, 48, 1)),
+                Found::Missing(tried(false, 48, 1)),
                 ["enqueue last", "enqueue last"],
             ),
             (
-                Found::Missing(lease(false, 48, 2)),
+                Found::Missing(tried(false, 48, 2)),
                 ["wait until 2025-01-30", "enqueue last"],
             ),
             (
-                Found::Missing(lease(true, -1, 3)),
+                Found::Missing(tried(true, -1, 3)),
                 ["under way", "enqueue last later"],
             ),
             // Late feedback: committed before the last week's end had settled, at Monday 01:00.
             (
-                committed("2025-01-27T00:59:00Z", Lease::default()),
+                committed("2025-01-27T00:59:00Z", Tried::default()),
                 ["enqueue over e1", "enqueue over e1"],
             ),
             (
-                committed("2025-01-27T01:00:00Z", Lease::default()),
+                committed("2025-01-27T01:00:00Z", Tried::default()),
                 ["leave", "enqueue over e1"],
             ),
             (
-                committed("2025-01-27T00:59:00Z", lease(false, 1, 1)),
+                committed("2025-01-27T00:59:00Z", tried(false, 1, 1)),
                 ["wait until 2025-01-30", "enqueue over e1 last"],
             ),
         ] {

@@ -32,7 +32,7 @@ const MOST_PASSES: u32 = 5;
 const PIECE: usize = 16 * 1024;
 
 /// One fragment to be copied.
-pub(super) struct Wanted<'a> {
+pub(super) struct Source<'a> {
     /// What is being archived.
     pub export: &'a Export,
     /// The job that made it.
@@ -97,7 +97,7 @@ enum Pass {
 }
 
 /// Counts and hashes bytes as they pass.
-struct Tally {
+struct Sums {
     counter: Counter,
     sha256: digest::Context,
     crc64nvme: crc_fast::Digest,
@@ -106,7 +106,7 @@ struct Tally {
     bytes: u64,
 }
 
-impl Tally {
+impl Sums {
     fn new() -> Self {
         let crc64nvme = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
         Self {
@@ -145,9 +145,9 @@ impl Tally {
 /// A download that is tallied and cut into parts.
 struct Reader<'a, E, D> {
     edges: &'a E,
-    wanted: &'a Wanted<'a>,
+    source: &'a Source<'a>,
     body: D,
-    tally: Tally,
+    sums: Sums,
     /// What came beyond the part that was filled last.
     rest: Bytes,
     ended: bool,
@@ -161,10 +161,10 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
             let room = whole - part.len();
             let arrived = self.rest.split_to(room.min(self.rest.len()));
             for piece in arrived.chunks(PIECE) {
-                if let Err(why) = self.tally.feed(piece) {
-                    let offset = self.tally.bytes - part.len() as u64;
+                if let Err(why) = self.sums.feed(piece) {
+                    let offset = self.sums.bytes - part.len() as u64;
                     part.extend_from_slice(piece);
-                    let sample = without_links(self.wanted, &self.body, mem::take(part).freeze());
+                    let sample = without_links(self.source, &self.body, mem::take(part).freeze());
                     return Err(Pass::NotRecords {
                         why,
                         sample,
@@ -176,7 +176,7 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
             if self.ended || !self.rest.is_empty() {
                 return Ok(());
             }
-            let next = match self.wanted.cut {
+            let next = match self.source.cut {
                 None => self.body.chunk().await,
                 Some(cut) => match timeout_at(cut, self.body.chunk()).await {
                     Ok(next) => next,
@@ -189,7 +189,7 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
                     let arrived = Report::Arrived {
                         bytes: bytes.len() as u64,
                     };
-                    self.edges.report(self.wanted.export, arrived);
+                    self.edges.report(self.source.export, arrived);
                     self.rest = bytes;
                 }
             }
@@ -198,7 +198,7 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
 
     /// What was read, once all of it was.
     fn facts(self, last: &[u8]) -> Result<Facts, Pass> {
-        let read = self.tally.bytes;
+        let read = self.sums.bytes;
         if let Some(announced) = self.body.announced().filter(|announced| *announced != read) {
             return Err(Pass::Failed(FileError::Broken {
                 detail: format!("{announced} bytes were announced, {read} came"),
@@ -206,22 +206,19 @@ impl<E: Edges, D: Download> Reader<'_, E, D> {
             }));
         }
         let Self {
-            body,
-            wanted,
-            tally,
-            ..
+            body, source, sums, ..
         } = self;
-        tally.finish().map_err(|why| Pass::NotRecords {
+        sums.finish().map_err(|why| Pass::NotRecords {
             why,
-            sample: without_links(wanted, &body, Bytes::copy_from_slice(last)),
+            sample: without_links(source, &body, Bytes::copy_from_slice(last)),
             offset: read - last.len() as u64,
         })
     }
 }
 
 /// What came instead of a file, without the signatures of the links that led to it.
-fn without_links(wanted: &Wanted<'_>, body: &impl Download, bytes: Bytes) -> Bytes {
-    let links = iter::once(&wanted.file.url).chain(body.redirects());
+fn without_links(source: &Source<'_>, body: &impl Download, bytes: Bytes) -> Bytes {
+    let links = iter::once(&source.file.url).chain(body.redirects());
     links.fold(bytes, |bytes, link| link.blot(bytes))
 }
 
@@ -229,7 +226,7 @@ fn without_links(wanted: &Wanted<'_>, body: &impl Download, bytes: Bytes) -> Byt
 ///
 /// # Errors
 /// When the archive refuses.
-pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<Ended, ArchiveError> {
+pub(super) async fn copy<E: Edges>(edges: &E, source: &Source<'_>) -> Result<Ended, ArchiveError> {
     let began = Instant::now();
     let mut breaks = 0;
     let mut bad = 0;
@@ -237,9 +234,9 @@ pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<End
     let mut agreed = None;
     let mut passes = 0;
     let facts = loop {
-        match pass(edges, wanted, agreed).await? {
+        match pass(edges, source, agreed).await? {
             Pass::Stored(facts) => break facts,
-            Pass::Exists => match standing(edges, wanted).await? {
+            Pass::Exists => match standing(edges, source).await? {
                 Ok(facts) => break facts,
                 Err(ended) => return Ok(ended),
             },
@@ -251,7 +248,7 @@ pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<End
                 }
                 // Against the vendor's word, a count must come out twice before it is expected of the
                 // third pass; without its word, once.
-                if wanted.file.records.is_none() || seen == Some(records) {
+                if source.file.records.is_none() || seen == Some(records) {
                     agreed = Some(records);
                 }
                 seen = Some(records);
@@ -263,7 +260,7 @@ pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<End
             } => {
                 bad += 1;
                 if bad >= 2 {
-                    quarantine(edges, wanted, &why, sample, offset).await?;
+                    quarantine(edges, source, &why, sample, offset).await?;
                     return Ok(Ended::LinkRefused(why.to_string()));
                 }
             }
@@ -286,11 +283,11 @@ pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<End
             Pass::Troubled(why) => return Ok(troubled(why, None)),
             Pass::OutOfTime => return Ok(Ended::OutOfTime),
         }
-        if wanted.cut.is_some_and(|cut| Instant::now() >= cut) {
+        if source.cut.is_some_and(|cut| Instant::now() >= cut) {
             return Ok(Ended::OutOfTime);
         }
     };
-    let receipt = match write_receipt(edges, wanted, facts).await {
+    let receipt = match write_receipt(edges, source, facts).await {
         Ok(receipt) => receipt,
         Err(ArchiveError::Unavailable { key, detail }) => {
             return Ok(troubled(format!("{key}: {detail}"), None));
@@ -298,13 +295,13 @@ pub(super) async fn copy<E: Edges>(edges: &E, wanted: &Wanted<'_>) -> Result<End
         Err(error) => return Err(error),
     };
     let copied = Report::Copied {
-        number: wanted.part.number(),
-        of: wanted.part.of(),
+        number: source.part.number(),
+        of: source.part.of(),
         bytes: receipt.bytes,
         records: receipt.records,
         took: began.elapsed(),
     };
-    edges.report(wanted.export, copied);
+    edges.report(source.export, copied);
     Ok(Ended::Stands(receipt))
 }
 
@@ -316,12 +313,12 @@ fn troubled(why: String, retry_after: Option<Duration>) -> Ended {
 /// as the passes before `agreed`.
 async fn pass<E: Edges>(
     edges: &E,
-    wanted: &Wanted<'_>,
+    source: &Source<'_>,
     agreed: Option<u64>,
 ) -> Result<Pass, ArchiveError> {
-    let opened = match wanted.cut {
-        None => edges.kore().open(&wanted.file.url).await,
-        Some(cut) => match timeout_at(cut, edges.kore().open(&wanted.file.url)).await {
+    let opened = match source.cut {
+        None => edges.kore().open(&source.file.url).await,
+        Some(cut) => match timeout_at(cut, edges.kore().open(&source.file.url)).await {
             Ok(opened) => opened,
             Err(_) => return Ok(Pass::OutOfTime),
         },
@@ -337,9 +334,9 @@ async fn pass<E: Edges>(
     let mut part = budget.part(length.unwrap_or(0).min(budget.part_bytes));
     let mut reader = Reader {
         edges,
-        wanted,
+        source,
         body,
-        tally: Tally::new(),
+        sums: Sums::new(),
         rest: Bytes::new(),
         ended: false,
     };
@@ -348,12 +345,12 @@ async fn pass<E: Edges>(
         if reader.ended {
             let facts = reader.facts(&part)?;
             let bytes = part.freeze();
-            let stored = store_small(edges, wanted, agreed, facts, bytes.clone()).await;
+            let stored = store_small(edges, source, agreed, facts, bytes.clone()).await;
             budget.reuse(bytes);
             return stored;
         }
-        if let Some(expected) = agreed.or(wanted.file.records) {
-            return store_large(edges, wanted, expected, reader, part).await;
+        if let Some(expected) = agreed.or(source.file.records) {
+            return store_large(edges, source, expected, reader, part).await;
         }
         while !reader.ended {
             part.clear();
@@ -391,19 +388,19 @@ impl From<ArchiveError> for Interrupted {
 /// A file of one part: counted already, put in one request.
 async fn store_small<E: Edges>(
     edges: &E,
-    wanted: &Wanted<'_>,
+    source: &Source<'_>,
     agreed: Option<u64>,
     facts: Facts,
     bytes: Bytes,
 ) -> Result<Pass, Interrupted> {
-    let declared = wanted.file.records;
+    let declared = source.file.records;
     let as_expected = declared.is_none_or(|records| records == facts.records);
     if !as_expected && agreed != Some(facts.records) {
         return Ok(Pass::Counted(facts.records));
     }
-    let mut about = about(wanted, facts.records);
+    let mut about = about(source, facts.records);
     about.crc64nvme = Some(facts.crc64nvme);
-    let key = Key::data(wanted.export, wanted.job, wanted.part);
+    let key = Key::data(source.export, source.job, source.part);
     match edges.archive().create(&key, bytes, &about).await? {
         Created::Written(_) => Ok(Pass::Stored(facts)),
         Created::Exists => Ok(Pass::Exists),
@@ -413,15 +410,15 @@ async fn store_small<E: Edges>(
 /// A file of several parts: uploaded as it arrives, completed only if its count is as expected.
 async fn store_large<E: Edges, D: Download>(
     edges: &E,
-    wanted: &Wanted<'_>,
+    source: &Source<'_>,
     expected: u64,
     reader: Reader<'_, E, D>,
     first: BytesMut,
 ) -> Result<Pass, Interrupted> {
-    let key = Key::data(wanted.export, wanted.job, wanted.part);
+    let key = Key::data(source.export, source.job, source.part);
     let mut upload = edges
         .archive()
-        .begin(&key, &about(wanted, expected))
+        .begin(&key, &about(source, expected))
         .await?;
     let streamed = stream(edges, expected, reader, first, &mut upload).await;
     if let Ok(Pass::Stored(_)) = streamed {
@@ -434,7 +431,7 @@ async fn store_large<E: Edges, D: Download>(
         return Ok(Pass::Exists);
     }
     if let Err(error) = upload.abort().await {
-        let export = wanted.export;
+        let export = source.export;
         tracing::warn!(%export, %error, "an unfinished upload of {export} could not be aborted");
     }
     if unknown && edges.archive().head(&key).await?.is_some() {
@@ -455,7 +452,7 @@ async fn stream<E: Edges, D: Download>(
     let mut part = first;
     while !reader.ended {
         let full = mem::take(&mut part);
-        let writing = write(budget, upload, full, reader.tally.cut());
+        let writing = write(budget, upload, full, reader.sums.cut());
         if let Ok(_room) = budget.parts.try_acquire() {
             part = budget.part(budget.part_bytes);
             let (written, filled) = join(writing, reader.fill(&mut part)).await;
@@ -467,7 +464,7 @@ async fn stream<E: Edges, D: Download>(
             reader.fill(&mut part).await?;
         }
     }
-    let crc64nvme = reader.tally.cut();
+    let crc64nvme = reader.sums.cut();
     let facts = reader.facts(&part)?;
     if facts.records != expected {
         return Ok(Pass::Counted(facts.records));
@@ -493,14 +490,14 @@ async fn write(
 }
 
 /// What stands beside a fragment's bytes.
-fn about(wanted: &Wanted<'_>, records: u64) -> About {
-    let Wanted {
+fn about(source: &Source<'_>, records: u64) -> About {
+    let Source {
         export,
         job,
         part,
         file,
         ..
-    } = wanted;
+    } = source;
     let window = export.week.window();
     About {
         metadata: vec![
@@ -532,28 +529,28 @@ fn encoded(id: &str) -> String {
 /// Something stands at the fragment's key. If it is this file, the receipt describes what is stored.
 async fn standing<E: Edges>(
     edges: &E,
-    wanted: &Wanted<'_>,
+    source: &Source<'_>,
 ) -> Result<Result<Facts, Ended>, ArchiveError> {
-    let key = Key::data(wanted.export, wanted.job, wanted.part);
+    let key = Key::data(source.export, source.job, source.part);
     let read = async {
         let Some(head) = edges.archive().head(&key).await? else {
             return Ok(Err(troubled(format!("{key}: there and not there"), None)));
         };
         let stored = head.metadata("file-id").unwrap_or_default();
-        if stored != encoded(&wanted.file.id) {
+        if stored != encoded(&source.file.id) {
             let why = format!("{key} holds another file ({stored})");
             return Ok(Err(Ended::NewJob(why)));
         }
         let Some(mut body) = edges.archive().open(&key).await? else {
             return Ok(Err(troubled(format!("{key}: there and not there"), None)));
         };
-        let mut tally = Tally::new();
+        let mut sums = Sums::new();
         while let Some(bytes) = body.chunk().await? {
-            if let Err(why) = tally.feed(&bytes) {
+            if let Err(why) = sums.feed(&bytes) {
                 return Ok(Err(Ended::NewJob(format!("{key} is stored, but {why}"))));
             }
         }
-        let facts = match tally.finish() {
+        let facts = match sums.finish() {
             Ok(facts) => facts,
             Err(why) => return Ok(Err(Ended::NewJob(format!("{key} is stored, but {why}")))),
         };
@@ -565,7 +562,7 @@ async fn standing<E: Edges>(
         }
         Ok(Ok(facts))
     };
-    let read = match wanted.cut {
+    let read = match source.cut {
         None => read.await,
         Some(cut) => match timeout_at(cut, read).await {
             Ok(read) => read,
@@ -583,18 +580,18 @@ async fn standing<E: Edges>(
 /// Writes the receipt, or reads the one that another run has written meanwhile.
 async fn write_receipt<E: Edges>(
     edges: &E,
-    wanted: &Wanted<'_>,
+    source: &Source<'_>,
     facts: Facts,
 ) -> Result<Receipt, ArchiveError> {
-    let key = Key::receipt(wanted.export, wanted.job, wanted.part);
+    let key = Key::receipt(source.export, source.job, source.part);
     let receipt = Receipt {
         schema: receipt::SCHEMA.to_owned(),
-        key: Key::data(wanted.export, wanted.job, wanted.part).to_string(),
-        number: wanted.part.number(),
-        of: wanted.part.of(),
-        file_id: wanted.file.id.clone(),
-        file_name: wanted.file.name.clone(),
-        declared_records: wanted.file.records,
+        key: Key::data(source.export, source.job, source.part).to_string(),
+        number: source.part.number(),
+        of: source.part.of(),
+        file_id: source.file.id.clone(),
+        file_name: source.file.name.clone(),
+        declared_records: source.file.records,
         records: facts.records,
         bytes: facts.bytes,
         sha256: facts.sha256,
@@ -608,7 +605,7 @@ async fn write_receipt<E: Edges>(
         .await?;
     if created == Created::Exists
         && let Some(stored) = edges.archive().get(&key).await?
-        && let Ok(stored) = Receipt::read(&stored.bytes, wanted.export, wanted.job, wanted.part)
+        && let Ok(stored) = Receipt::read(&stored.bytes, source.export, source.job, source.part)
     {
         return Ok(stored);
     }
@@ -618,15 +615,15 @@ async fn write_receipt<E: Edges>(
 /// Puts what came instead of a fragment where a person finds it.
 async fn quarantine<E: Edges>(
     edges: &E,
-    wanted: &Wanted<'_>,
+    source: &Source<'_>,
     why: &NotJson,
     sample: Bytes,
     offset: u64,
 ) -> Result<(), ArchiveError> {
-    let key = Key::quarantine(wanted.export, wanted.job, wanted.part);
+    let key = Key::quarantine(source.export, source.job, source.part);
     let about = About {
         metadata: vec![
-            ("file-id", encoded(&wanted.file.id)),
+            ("file-id", encoded(&source.file.id)),
             ("reason", why.to_string()),
             ("offset", offset.to_string()),
         ],
@@ -636,7 +633,7 @@ async fn quarantine<E: Edges>(
         Ok(_) => {}
         Err(error @ ArchiveError::Refused { .. }) => return Err(error),
         Err(error) => {
-            let export = wanted.export;
+            let export = source.export;
             tracing::warn!(%export, %error, "what came instead of a fragment of {export} could not be kept");
         }
     }
@@ -644,7 +641,7 @@ async fn quarantine<E: Edges>(
         key: key.to_string(),
         why: why.to_string(),
     };
-    edges.report(wanted.export, report);
+    edges.report(source.export, report);
     Ok(())
 }
 
@@ -678,14 +675,14 @@ mod tests {
             url: FileUrl::new("https://h/f"),
             records: None,
         };
-        let wanted = Wanted {
+        let source = Source {
             export: &export,
             job: &"fj-2".parse().unwrap(),
             part: Part::new(2, 3).unwrap(),
             file: &file,
             cut: None,
         };
-        let about = about(&wanted, 7);
+        let about = about(&source, 7);
         let seen: Vec<_> = about
             .metadata
             .iter()
@@ -708,11 +705,11 @@ mod tests {
     #[test]
     fn bytes_are_counted_and_hashed_as_one_text_however_they_arrive() {
         for pieces in [&["[1, 2]"][..], &["[", "1, ", "", "2]"]] {
-            let mut tally = Tally::new();
+            let mut sums = Sums::new();
             for piece in pieces {
-                tally.feed(piece.as_bytes()).unwrap();
+                sums.feed(piece.as_bytes()).unwrap();
             }
-            let facts = tally.finish().unwrap();
+            let facts = sums.finish().unwrap();
             assert_eq!((facts.records, facts.bytes), (2, 6), "{pieces:?}");
             assert_eq!(
                 facts.sha256, "3a316d6d3226f84c1e46e4447fa8d5fd800bff4a1bc6498152523cd4a602b69b",
@@ -720,18 +717,18 @@ mod tests {
             );
             assert_eq!(facts.crc64nvme, Crc64::of(b"[1, 2]"), "{pieces:?}");
         }
-        assert!(Tally::new().feed(&[b'x'; 64]).is_err());
+        assert!(Sums::new().feed(&[b'x'; 64]).is_err());
     }
 
     #[test]
     fn each_part_has_its_own_checksum_and_the_whole_that_of_all() {
         for parts in [&["[1, 2]"][..], &["[1,", " 2]"], &["[1,", " 2", "]", ""]] {
-            let mut tally = Tally::new();
+            let mut sums = Sums::new();
             for part in parts {
-                tally.feed(part.as_bytes()).unwrap();
-                assert_eq!(tally.cut(), Crc64::of(part.as_bytes()), "{parts:?}");
+                sums.feed(part.as_bytes()).unwrap();
+                assert_eq!(sums.cut(), Crc64::of(part.as_bytes()), "{parts:?}");
             }
-            let facts = tally.finish().unwrap();
+            let facts = sums.finish().unwrap();
             assert_eq!(facts.crc64nvme, Crc64::of(b"[1, 2]"), "{parts:?}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::claim::{self, Amended, Take, Turn};
+use super::claim::{self, Amended, Claim, Take, Turn};
 use super::commit::{self, Wanted};
 use super::{
     Edges, Outcome, Report, Rules, StageError, carry_on, carry_on_despite, exhausted, give_up,
@@ -28,53 +28,78 @@ pub(super) async fn start<E: Edges>(edges: &E, message: &Message) -> Result<Outc
     let found = match claim::turn(message, claim::read(edges, &message.export).await?, now) {
         Turn::Held(until) => return Ok(held(edges, message, until)),
         Turn::Overtaken => return Ok(overtaken(edges, message)),
-        Turn::Mine((claim, etag)) => Some((Some(claim), etag)),
+        Turn::Mine(found) => Some(found),
         Turn::Free(found) => found,
     };
-    let claim = found.as_ref().and_then(|(claim, _)| claim.as_ref());
-    let mine = claim.filter(|claim| claim.chain == message.chain);
     if let Some(reason) = exhausted(message, edges.rules(), now) {
         return give_up(edges, message, reason, false).await;
     }
-    // Cut off between starting a job and sending the message for it, or a dead chain's job. What is
-    // to be replaced may be that very job's, so a replacement starts its own.
-    let resumed = mine.filter(|claim| claim.attempt > message.attempt);
-    let adopted = claim.filter(|_| mine.is_none() && message.base.is_none());
-    if let Some(job) = resumed.or(adopted).and_then(|claim| claim.job.clone()) {
-        let attempt = resumed.map_or(message.attempt, |claim| claim.attempt);
-        edges.report(&message.export, Report::Adopted { job: job.clone() });
-        let message = Message {
-            attempt,
-            ..message.clone()
-        };
-        // The look takes the claim: if this run is cut off here, the job is still found in it.
-        return look_next(edges, &message, job).await;
-    }
-    if let Some(claim) = resumed {
-        // Somebody may be starting the job this very moment; after one function limit, nobody is.
-        let since = now.since(claim.tried_at);
-        if since < edges.rules().poll_limit {
-            let wait = edges.rules().poll_limit.saturating_sub(since);
-            return send_after(edges, message.clone(), wait).await;
+    let claim = found.as_ref().and_then(|found| found.claim.as_ref());
+    match opening(message, claim, now, edges.rules().poll_limit) {
+        Opening::CarryOn { job, attempt } => {
+            edges.report(&message.export, Report::Adopted { job: job.clone() });
+            let message = Message {
+                attempt,
+                ..message.clone()
+            };
+            // The look takes the claim: if this run is cut off here, the job is still found in it.
+            look_next(edges, &message, job).await
+        }
+        Opening::Wait(wait) => send_after(edges, message.clone(), wait).await,
+        Opening::GiveUp => {
+            let reason =
+                format!("{MOST_ATTEMPTS} jobs were started; of the last nothing was heard");
+            give_up(edges, message, reason, false).await
+        }
+        Opening::StartAfter(spent) => {
+            let lease = edges.rules().lease;
+            let take = Take {
+                attempt: spent + 1,
+                job: None,
+                until: lease.until(now, &message.work, Duration::ZERO),
+            };
+            match claim::take(edges, message, found.as_ref(), take).await? {
+                Some(_) => start_job(edges, message, spent).await,
+                None => again(edges, message).await,
+            }
         }
     }
-    let spent = resumed.map_or(message.attempt, |claim| claim.attempt);
-    if spent >= MOST_ATTEMPTS {
-        let reason = format!("{MOST_ATTEMPTS} jobs were started; of the last nothing was heard");
-        return give_up(edges, message, reason, false).await;
+}
+
+/// What a start message does whose turn it is.
+#[derive(Debug, PartialEq)]
+enum Opening {
+    /// There is a job already: look at it.
+    CarryOn { job: JobId, attempt: u32 },
+    /// Another delivery of the message may be starting it.
+    Wait(Duration),
+    /// Start a job, by the attempt after so many.
+    StartAfter(u32),
+    /// There are no attempts left.
+    GiveUp,
+}
+
+/// Decides what a start message does with the claim that it has found: its own chain's, or one that has
+/// lapsed. `limit` is how long a run of the stage may take. Pure.
+fn opening(message: &Message, claim: Option<&Claim>, now: Time, limit: Duration) -> Opening {
+    let mine = claim.filter(|claim| claim.chain == message.chain);
+    // This very message, or another delivery of it, has won a later attempt and was cut off before it
+    // could send the next one.
+    let resumed = mine.filter(|claim| claim.attempt > message.attempt);
+    let attempt = resumed.map_or(message.attempt, |claim| claim.attempt);
+    // A dead chain's job will do, too; but what is to be replaced may be that very job's.
+    let dead = claim.filter(|_| mine.is_none() && message.base.is_none());
+    if let Some(job) = resumed.or(dead).and_then(|claim| claim.job.clone()) {
+        return Opening::CarryOn { job, attempt };
     }
-    let take = Take {
-        attempt: spent + 1,
-        job: None,
-        until: edges
-            .rules()
-            .lease
-            .until(now, &message.work, Duration::ZERO),
-    };
-    let over = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
-    match claim::take(edges, message, over, take).await? {
-        Some(_) => start_job(edges, message, spent).await,
-        None => again(edges, message).await,
+    // Somebody may be starting the job this very moment; after one function limit, nobody is.
+    let since = resumed.map_or(limit, |claim| now.since(claim.tried_at));
+    if since < limit {
+        Opening::Wait(limit.saturating_sub(since))
+    } else if attempt >= MOST_ATTEMPTS {
+        Opening::GiveUp
+    } else {
+        Opening::StartAfter(attempt)
     }
 }
 
@@ -195,7 +220,6 @@ pub(super) async fn look<E: Edges>(
         Turn::Overtaken => return Ok(overtaken(edges, message)),
         Turn::Mine(_) => {}
         Turn::Free(found) => {
-            let over = found.as_ref().map(|(claim, etag)| (claim.as_ref(), etag));
             let take = Take {
                 attempt: message.attempt,
                 job: Some(looking.id.clone()),
@@ -204,7 +228,8 @@ pub(super) async fn look<E: Edges>(
                     .lease
                     .until(now, &message.work, Duration::ZERO),
             };
-            if claim::take(edges, message, over, take).await?.is_none() {
+            let taken = claim::take(edges, message, found.as_ref(), take).await?;
+            if taken.is_none() {
                 return again(edges, message).await;
             }
         }
@@ -462,6 +487,7 @@ pub(super) fn overtaken<E: Edges>(edges: &E, message: &Message) -> Outcome {
 mod tests {
     use super::super::Lease;
     use super::*;
+    use crate::export::{Event, Export};
     use crate::kore::job::{File, FileUrl, Totals};
 
     fn now() -> Time {
@@ -528,6 +554,97 @@ mod tests {
             Decision::CommitEmpty(_) => "commit empty",
             Decision::Restart(_) => "restart",
             Decision::GiveUp(_) => "give up",
+        }
+    }
+
+    #[test]
+    fn a_start_carries_on_what_there_is_and_starts_a_job_where_nobody_else_may_be() {
+        let limit = minutes(2);
+        // The message's attempt, the claim's chain and attempt, its job, and when that was tried.
+        let claim = |chain: &str, attempt, job: Option<&str>, ago| Claim {
+            chain: chain.parse().unwrap(),
+            attempt,
+            tried_at: now().before(ago),
+            hop: 0,
+            job: job.map(|job| job.parse().unwrap()),
+            until: now(),
+            writer: String::new(),
+            failures: 0,
+        };
+        let long_ago = minutes(90);
+        let carry_on = |attempt| Opening::CarryOn {
+            job: "fj-1".parse().unwrap(),
+            attempt,
+        };
+        for (spent, found, expected, replacing) in [
+            (0, None, Opening::StartAfter(0), Opening::StartAfter(0)),
+            (3, None, Opening::GiveUp, Opening::GiveUp),
+            // Another chain's that has lapsed.
+            (
+                0,
+                Some(claim("dead", 2, None, long_ago)),
+                Opening::StartAfter(0),
+                Opening::StartAfter(0),
+            ),
+            (
+                1,
+                Some(claim("dead", 2, Some("fj-1"), long_ago)),
+                carry_on(1),
+                Opening::StartAfter(1),
+            ),
+            // Its own, of an attempt that is over.
+            (
+                1,
+                Some(claim("mine", 1, Some("fj-1"), long_ago)),
+                Opening::StartAfter(1),
+                Opening::StartAfter(1),
+            ),
+            // Its own, of an attempt that it does not know of.
+            (
+                0,
+                Some(claim("mine", 1, Some("fj-1"), minutes(0))),
+                carry_on(1),
+                carry_on(1),
+            ),
+            (
+                0,
+                Some(claim("mine", 1, None, minutes(1))),
+                Opening::Wait(minutes(1)),
+                Opening::Wait(minutes(1)),
+            ),
+            (
+                0,
+                Some(claim("mine", 1, None, minutes(2))),
+                Opening::StartAfter(1),
+                Opening::StartAfter(1),
+            ),
+            (
+                2,
+                Some(claim("mine", 3, None, minutes(1))),
+                Opening::Wait(minutes(1)),
+                Opening::Wait(minutes(1)),
+            ),
+            (
+                2,
+                Some(claim("mine", 3, None, minutes(2))),
+                Opening::GiveUp,
+                Opening::GiveUp,
+            ),
+        ] {
+            for (base, expected) in [(None, expected), (Some("e-1"), replacing)] {
+                let export = Export {
+                    app: "st-1".parse().unwrap(),
+                    event: Event::All,
+                    week: "2025-01-20".parse().unwrap(),
+                };
+                let base = base.map(|base| base.parse().unwrap());
+                let message = Message {
+                    attempt: spent,
+                    ..Message::start(export, "mine".parse().unwrap(), base)
+                };
+                let seen = opening(&message, found.as_ref(), now(), limit);
+                assert_eq!(seen, expected, "{spent} {found:?} {:?}", message.base);
+            }
         }
     }
 

@@ -3,12 +3,12 @@
 //! The same stages as in the Lambda functions, with a queue in memory. A run that was killed
 //! continues where it was: what it knew stands in the archive (receipts, claims with their jobs).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::archive::{Archive, ArchiveError};
@@ -210,10 +210,14 @@ where
     ends
 }
 
+/// How a message's work ended; `None` of one that was not begun any more.
+type Handled = Option<(Message, Result<Outcome, StageError>)>;
+
 /// A chain that this process is at work on.
 struct Active {
     chain: ChainId,
-    _permit: tokio::sync::OwnedSemaphorePermit,
+    /// A chain that is under way already goes on without one.
+    _seat: Option<OwnedSemaphorePermit>,
 }
 
 struct Runner<E> {
@@ -227,8 +231,10 @@ struct Runner<E> {
     active: BTreeMap<Export, Active>,
     /// The chains of an export that were given up. Several slices of one may be.
     given_up: HashMap<Export, BTreeSet<ChainId>>,
+    /// Chains that a fresh one has followed.
+    followed: HashSet<ChainId>,
     ends: BTreeMap<Export, End>,
-    tasks: JoinSet<(Message, Result<Outcome, StageError>)>,
+    tasks: JoinSet<Handled>,
 }
 
 impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
@@ -241,6 +247,7 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
             waiting: HashMap::new(),
             active: BTreeMap::new(),
             given_up: HashMap::new(),
+            followed: HashSet::new(),
             ends: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
@@ -286,23 +293,16 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
                 .seats
                 .entry(app.clone())
                 .or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE as usize)));
-            match Arc::clone(seats).try_acquire_owned() {
-                Ok(permit) => {
-                    let chain = message.chain.clone();
-                    let active = Active {
-                        chain,
-                        _permit: permit,
-                    };
-                    self.active.insert(message.export.clone(), active);
-                }
-                Err(_) => {
-                    return self
-                        .waiting
-                        .entry(app.clone())
-                        .or_default()
-                        .push_back(delivery);
-                }
+            let seat = Arc::clone(seats).try_acquire_owned().ok();
+            if seat.is_none() && message.hop == 0 {
+                let waiting = self.waiting.entry(app.clone()).or_default();
+                return waiting.push_back(delivery);
             }
+            let active = Active {
+                chain: message.chain.clone(),
+                _seat: seat,
+            };
+            self.active.insert(message.export.clone(), active);
         }
         let local = Arc::clone(&self.local);
         let turns = match Line::of(&message) {
@@ -310,8 +310,8 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
             Line::Copy => Arc::clone(&self.copies),
         };
         self.tasks.spawn(async move {
-            // Closed by nobody.
-            let _turn = turns.acquire().await;
+            // Closed when the run stops; then the message is left for the next one.
+            let _turn = turns.acquire().await.ok()?;
             // A file that arrives byte by byte would otherwise never end.
             let limit = Instant::now() + local.rules().deadline;
             let result = handle(&*local, &message, Some(limit)).await;
@@ -324,17 +324,15 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
                 }
                 Ok(_) | Err(StageError::Archive(ArchiveError::Refused { .. })) => delivery.done(),
             }
-            (message, result)
+            Some((message, result))
         });
     }
 
     /// Takes note of how a message's work ended.
-    fn ended(
-        &mut self,
-        ended: Result<(Message, Result<Outcome, StageError>), tokio::task::JoinError>,
-    ) {
+    fn ended(&mut self, ended: Result<Handled, JoinError>) {
         let (message, result) = match ended {
-            Ok(ended) => ended,
+            Ok(Some(ended)) => ended,
+            Ok(None) => return,
             Err(error) => {
                 // The message comes again by itself.
                 tracing::error!(%error, "a stage panicked: {error}");
@@ -350,18 +348,27 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
                 for_a_person,
             }) => {
                 let given_up = self.given_up.entry(export.clone()).or_default();
-                let is_news = given_up.insert(message.chain.clone());
+                given_up.insert(message.chain.clone());
                 if for_a_person || given_up.len() >= MOST_CHAINS {
                     self.end(export, End::Failed(reason));
-                } else if is_news {
+                } else if self.begin_again(&message, None) {
                     tracing::warn!(%export, %reason, "{export} is tried once more: {reason}");
-                    self.begin_again(&message, None);
                 }
             }
-            // Its chain has other messages, which take a seat again; or it ends in silence.
-            Ok(Outcome::Overtaken) => self.leave(export),
+            // Its chain has other messages, which take its place again; or it ends in silence.
+            Ok(Outcome::Overtaken) => {
+                if self
+                    .active
+                    .get(export)
+                    .is_some_and(|active| active.chain == message.chain)
+                {
+                    self.leave(export);
+                }
+            }
             // Another process is at work on it: look again when its claim has lapsed.
-            Ok(Outcome::Held(until)) => self.begin_again(&message, Some(until)),
+            Ok(Outcome::Held(until)) => {
+                self.begin_again(&message, Some(until));
+            }
             Err(error @ StageError::Archive(ArchiveError::Refused { .. })) => {
                 self.end(export, End::Failed(error.to_string()));
             }
@@ -369,8 +376,12 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
         }
     }
 
-    /// A fresh chain for the export, at the end of the line, and not before a time.
-    fn begin_again(&mut self, message: &Message, not_before: Option<Time>) {
+    /// A fresh chain for the export of one that is over, at the end of the line, and not before a time.
+    /// `false` where there is one already: several messages of the old one may end.
+    fn begin_again(&mut self, message: &Message, not_before: Option<Time>) -> bool {
+        if !self.followed.insert(message.chain.clone()) {
+            return false;
+        }
         self.leave(&message.export);
         let start = Message {
             not_before,
@@ -381,6 +392,7 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
             )
         };
         self.local.queue().put(start);
+        true
     }
 
     fn end(&mut self, export: &Export, end: End) {
@@ -425,8 +437,10 @@ impl<E: Edges<Queue = LocalQueue> + 'static> Runner<E> {
     /// Waits briefly for work in progress, and lets the claims lapse, so that the next run need not
     /// wait for them.
     async fn stop(&mut self) {
-        // A seat that becomes free now is for nobody.
+        // A seat or a turn that becomes free now is for nobody.
         self.waiting.clear();
+        self.polls.close();
+        self.copies.close();
         let patience = Instant::now() + GRACE;
         loop {
             tokio::select! {

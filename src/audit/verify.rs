@@ -314,23 +314,25 @@ pub async fn verify<A: Archive + 'static>(
 /// What is wrong with an export that has files and had no manifest: nothing where it has one by now, or where
 /// its claim says that it is not archived yet.
 async fn unarchived<A: Archive>(archive: &A, export: &Export) -> Option<(Wrong, String)> {
-    let look = async {
-        if archive.head(&Key::manifest(export)).await?.is_some() {
-            return Ok(None);
-        }
-        archive.get(&Key::claim(export)).await.map(Some)
+    let unreadable = |error: ArchiveError| Some((Wrong::Unreadable, error.to_string()));
+    // In this order: a claim says that its week is archived when the manifest stands, not before.
+    let claim = match archive.get(&Key::claim(export)).await {
+        Ok(stored) => stored.and_then(|s| serde_json::from_slice::<Claim>(&s.bytes).ok()),
+        Err(error) => return unreadable(error),
     };
-    let claim = match look.await {
-        Ok(claim) => claim?,
-        Err(error) => return Some((Wrong::Unreadable, error.to_string())),
-    };
-    let claim = claim.and_then(|stored| serde_json::from_slice::<Claim>(&stored.bytes).ok());
     if claim.is_some_and(|claim| !claim.has_archived()) {
         return None;
     }
-    let detail = "files of its week stand, and nobody is at work on it: restore the manifest's last \
-                  version if it was deleted, or else archive the week again";
-    Some((Wrong::Missing, detail.to_owned()))
+    match archive.head(&Key::manifest(export)).await {
+        Ok(Some(_)) => None,
+        Ok(None) => {
+            let detail = "files of its week stand, and nobody is at work on it: restore the manifest's \
+                          last version if it was deleted; or else archive the week again, or `erase` it \
+                          if it is not wanted";
+            Some((Wrong::Missing, detail.to_owned()))
+        }
+        Err(error) => unreadable(error),
+    }
 }
 
 /// Lists what stands under `data/` and `quarantine/`, and judges it by the manifests.

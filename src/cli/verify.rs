@@ -250,9 +250,14 @@ fn told(verified: &Verified, args: &Args) -> String {
     }
     if verified.unaccounted.objects > 0 {
         lines.push(format!(
-            "No manifest names {} ({}): no error, they only take room.",
+            "No manifest names {} ({}){}",
             figures::counted(verified.unaccounted.objects, "file"),
-            figures::bytes(verified.unaccounted.bytes)
+            figures::bytes(verified.unaccounted.bytes),
+            if verified.findings == 0 {
+                ": no error, they only take room."
+            } else {
+                "."
+            }
         ));
     }
     if verified.quarantined.objects > 0 {

@@ -91,12 +91,11 @@ fn verdict(out: &mut String, status: &Status) {
         .filter(|entry| entry.state.is_wanting())
         .count() as u64;
     let (class, mark, words) = if status.complete {
-        let weeks = status.exports.iter().flat_map(|calendar| &calendar.weeks);
-        let first = weeks.map(|entry| entry.week).min();
-        let since = first.map_or_else(String::new, |first| format!(" since {first}"));
-        let words = format!(
-            "Complete: of the apps below, every week{since} that is due stands in the archive."
-        );
+        let weeks = || status.exports.iter().flat_map(|calendar| &calendar.weeks);
+        let erased = weeks().any(|entry| matches!(entry.state, State::Erased { .. }));
+        let erased = if erased { ", or was erased" } else { "" };
+        let words =
+            format!("Complete: every week shown below that is due stands in the archive{erased}.");
         ("", "M4 10.5l4 4 8-9", words)
     } else if status.totals.files == 0 && wanting == 0 {
         (

@@ -14,7 +14,7 @@ const VERSION: u32 = 1;
 /// Three jobs a chain: one, and two more for what passes.
 pub const MOST_ATTEMPTS: u32 = 3;
 
-/// The message loop's own bound. Pauses are such that a deadline comes first.
+/// The message loop's own bound. Pauses are such that a deadline of a few days comes first.
 pub const MOST_HOPS: u32 = 2_000;
 
 /// The most fragments of one job, so that a manifest and a message stay small.

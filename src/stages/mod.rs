@@ -390,11 +390,17 @@ async fn carry_on_despite<E: Edges>(
     delay: Duration,
     why: String,
 ) -> Result<Outcome, StageError> {
-    if let Some(reason) = exhausted(&next, edges.rules(), edges.now().after(delay)) {
-        return give_up(edges, message, format!("{reason}; {why}"), false).await;
+    if let Some(reason) = over_by_then(edges, &next, delay, &why) {
+        return give_up(edges, message, reason, false).await;
     }
     edges.report(&message.export, Report::Delayed { delay, why });
     carry_on(edges, next, delay).await
+}
+
+/// Where the chain would be over when its next message comes: that, and the trouble.
+fn over_by_then<E: Edges>(edges: &E, next: &Message, delay: Duration, why: &str) -> Option<String> {
+    let reason = exhausted(next, edges.rules(), edges.now().after(delay))?;
+    Some(format!("{reason}; {why}"))
 }
 
 /// A new job for the chain, after a pause; or the end, after three.
@@ -418,8 +424,12 @@ async fn restart_after<E: Edges>(
         return give_up(edges, message, reason, false).await;
     }
     let delay = pace::patient(retry_after, message.attempt, edges.random());
+    let next = message.with(Work::Start);
+    if let Some(reason) = over_by_then(edges, &next, delay, &why) {
+        return give_up(edges, message, reason, false).await;
+    }
     edges.report(&message.export, Report::Restarting { why });
-    carry_on(edges, message.with(Work::Start), delay).await
+    carry_on(edges, next, delay).await
 }
 
 /// Ends the chain: the export's start message goes where someone finds it, and the claim holds new

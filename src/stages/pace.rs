@@ -86,8 +86,8 @@ pub fn patient(retry_after: Option<Duration>, n: u32, random: u64) -> Duration {
     asked(retry_after).map_or(backoff, |asked| asked.max(backoff))
 }
 
-/// How long to wait where the host turns away the start of a job, and has done so for `since`: what it asks
-/// for, or half a rate window; where that does not help, ever longer, so that a deadline of a week comes
+/// How long to wait where the host turns away the start of a job, `since` after the chain's first one: what
+/// it asks for, or half a rate window; as time goes by ever longer, so that a deadline of a week comes
 /// before the last message.
 pub fn turned_away(retry_after: Option<Duration>, since: Duration, random: u64) -> Duration {
     let asked = asked(retry_after).unwrap_or(HALF_A_WINDOW);

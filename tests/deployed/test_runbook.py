@@ -22,6 +22,9 @@ CHANGED = [
     (r"\baws sqs\b", 'aws --endpoint-url "$AWS_ENDPOINT_URL" sqs'),
     # The local AWS does not know it: only its arguments are checked.
     (r"\bstart-message-move-task\b", "start-message-move-task --generate-cli-skeleton output"),
+    # The next block asks for the same letter.
+    (r"--visibility-timeout 300\b", "--visibility-timeout 1"),
+    (r"'AQEB…'", '"$(letter PollDeadLettersUrl | cut -f1)"'),
     # It would not end.
     (r" --tail\b", ""),
 ]
@@ -93,7 +96,7 @@ def test_the_runbook_has_commands():
 def test_a_command_of_the_runbook_works(shell, title, commands):
     done = shell(commands)
     assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
-    assert done.stdout.strip() or "update-" in commands, commands
+    assert done.stdout.strip() or re.search("update-|delete-message", commands), commands
 
 
 def test_the_dead_letter_that_was_deleted_is_gone(stack):

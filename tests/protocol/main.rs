@@ -217,8 +217,9 @@ fn a_chain_that_trouble_keeps_until_its_deadline_ends_with_the_trouble_as_its_re
     let deadline = handled(None, None, |_, _| {}).deadline;
     let a_start = |_: &mut State, _: &mut Message| {};
     let a_slice = |state: &mut State, message: &mut Message| drop(seeds::a_slice(state, message));
-    let cases: [(Fault, Prepare); 4] = [
+    let cases: [(Fault, Prepare); 5] = [
         (Fault::Unreachable, a_start),
+        (Fault::Unclear, a_start),
         (Fault::Unclear, seeds::a_look),
         (Fault::Unclear, a_slice),
         (Fault::Broken, a_slice),

@@ -67,10 +67,11 @@ def shell(stack, program, tmp_path_factory):
     path = ":".join(str(p) for p in (program.parent, TOOLS / "aws" / "bin", TOOLS / "sam" / "bin", "/usr/bin", "/bin"))
 
     def run(commands):
+        script = f"{PREAMBLE}\n{functions()}\n{commands}"
         for pattern, instead in CHANGED:
-            commands = re.sub(pattern, instead, commands)
+            script = re.sub(pattern, instead, script)
         return subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", f"{PREAMBLE}\n{functions()}\n{commands}"],
+            ["bash", "-euo", "pipefail", "-c", script],
             cwd=folder,
             env={**stack.cloud.environment, "PATH": path, "AWS_CONFIG_FILE": str(folder / "aws.ini")},
             stdin=subprocess.DEVNULL,

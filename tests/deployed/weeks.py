@@ -6,16 +6,16 @@ long a week takes to settle: the last one has been due for an hour, and the next
 
 import datetime
 
-_FIRST_HOUR = datetime.timedelta(hours=1)
-_HAS_PASSED = datetime.datetime.now(datetime.timezone.utc) - _FIRST_HOUR
-_THIS_MONDAY = _HAS_PASSED.date() - datetime.timedelta(days=_HAS_PASSED.weekday())
+_AN_HOUR_AGO = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+_MONDAY = _AN_HOUR_AGO.date() - datetime.timedelta(days=_AN_HOUR_AGO.weekday())
 
-SETTLE_MINUTES = (_HAS_PASSED.weekday() * 24 + _HAS_PASSED.hour) * 60 + _HAS_PASSED.minute
+# An hour ago it was so long after the week's end.
+SETTLE_MINUTES = (_AN_HOUR_AGO.weekday() * 24 + _AN_HOUR_AGO.hour) * 60 + _AN_HOUR_AGO.minute
 
 
 def monday(weeks_ago):
     """The first day of a week; 1 is the last that is due."""
-    return _THIS_MONDAY - datetime.timedelta(weeks=weeks_ago)
+    return _MONDAY - datetime.timedelta(weeks=weeks_ago)
 
 
 def weeks(*ago):

@@ -560,7 +560,6 @@ mod tests {
     #[test]
     fn a_start_carries_on_what_there_is_and_starts_a_job_where_nobody_else_may_be() {
         let limit = minutes(2);
-        // The message's attempt, the claim's chain and attempt, its job, and when that was tried.
         let claim = |chain: &str, attempt, job: Option<&str>, ago| Claim {
             chain: chain.parse().unwrap(),
             attempt,
@@ -576,6 +575,7 @@ mod tests {
             job: "fj-1".parse().unwrap(),
             attempt,
         };
+        // The message's attempt, the claim, and what follows: to archive, and to replace.
         for (spent, found, expected, replacing) in [
             (0, None, Opening::StartAfter(0), Opening::StartAfter(0)),
             (3, None, Opening::GiveUp, Opening::GiveUp),
